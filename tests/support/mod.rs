@@ -1,0 +1,1 @@
+//! What the stack tests share.
