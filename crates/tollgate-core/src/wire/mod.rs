@@ -1,8 +1,10 @@
 //! The wire language: pure functions over headers and bytes.
 //!
 //! Nothing here is `async`, reads a clock or knows of a body type.
+pub mod answer;
 pub mod limits;
 pub mod outcome;
 pub mod prompt;
 pub mod retry_after;
+pub mod sse;
 pub mod usage;

@@ -1,9 +1,9 @@
 //! What an answer means, and who acts on what.
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
-use super::{limits::Dimension, retry_after::RetryAfter};
+use super::{answer::WireError, limits::Dimension, prompt::Endpoint, retry_after::RetryAfter};
 
 /// The kind of an error, told from status, type, code and text together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,4 +103,262 @@ pub struct Verdict {
     pub retry_after: Option<RetryAfter>,
     /// The `x-should-retry` header.
     pub should_retry: Option<bool>,
+}
+
+impl Verdict {
+    /// The verdict on an answer that was served.
+    #[must_use]
+    pub fn ok(status: StatusCode) -> Self {
+        Self::of(status, Outcome::Ok)
+    }
+
+    /// The verdict on a connection that failed; `sent`: the request may have reached the provider.
+    ///
+    /// The status is 502, since there was none.
+    #[must_use]
+    pub fn unreachable(sent: bool) -> Self {
+        Self::of(StatusCode::BAD_GATEWAY, Outcome::Unreachable { sent })
+    }
+
+    /// The verdict on an attempt that we gave up waiting for. The status is 504, since there was none.
+    #[must_use]
+    pub fn timeout() -> Self {
+        Self::of(StatusCode::GATEWAY_TIMEOUT, Outcome::Timeout)
+    }
+
+    /// The verdict on an answer that broke while it was read.
+    #[must_use]
+    pub fn broken(status: StatusCode) -> Self {
+        Self::of(status, Outcome::Broken)
+    }
+
+    /// Any other verdict.
+    #[must_use]
+    pub fn of(status: StatusCode, outcome: Outcome) -> Self {
+        Self {
+            status,
+            outcome,
+            class: None,
+            retry_after: None,
+            should_retry: None,
+        }
+    }
+
+    /// What to do about it, the server's `x-should-retry` included.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        let mut advice = self.outcome.advice();
+        match self.should_retry {
+            Some(false) if advice.same_model != SameModel::Done => {
+                advice.same_model = SameModel::Never;
+            }
+            Some(true) if advice.same_model == SameModel::Never => {
+                advice.same_model = SameModel::Once;
+            }
+            _ => {}
+        }
+        advice
+    }
+}
+
+/// What to do about the same model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SameModel {
+    /// It was served: nothing.
+    Done,
+    /// Never again.
+    Never,
+    /// After the stated wait or, without one, a back-off; through the shared gate. Not if the wait is beyond
+    /// cap or deadline.
+    AfterWait,
+    /// After a back-off.
+    Backoff,
+    /// After a back-off, if the policy allows a request to be sent twice that may have been served.
+    IfResend,
+    /// One more try, for the server asked for it.
+    Once,
+}
+
+/// What to do about the next model of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NextModel {
+    /// It was served: nothing.
+    Done,
+    /// Never.
+    Never,
+    /// Only if the caller said so.
+    IfTold,
+    /// At once.
+    Now,
+    /// When the wait is longer than the policy allows.
+    IfWaitTooLong,
+    /// When the retries are used up.
+    WhenRetriesUsedUp,
+    /// Likewise, if the policy allows a request to be sent twice that may have been served.
+    IfResend,
+    /// Only one under another credential; this credential is dead for a while.
+    OtherCredential,
+    /// One that the request fits.
+    Larger,
+}
+
+/// What becomes of the reserved units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Units {
+    /// Settled with the real usage.
+    Settle,
+    /// Tokens are given back, the request is counted.
+    TokensBack,
+    /// Both are given back.
+    AllBack,
+    /// Both are kept: the provider may have charged them.
+    Keep,
+}
+
+/// A row of the decision table: who does what after an outcome. See [`Outcome::advice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Advice {
+    /// Retry.
+    pub same_model: SameModel,
+    /// Fallback.
+    pub next_model: NextModel,
+    /// Budget.
+    pub units: Units,
+}
+
+impl Outcome {
+    /// The one decision table.
+    ///
+    /// | outcome | same model | next model | reserved units |
+    /// |---|---|---|---|
+    /// | served | – | – | settled with the real usage |
+    /// | rate limited | after the wait | if the wait is longer than the policy | tokens back |
+    /// | rate limited, never fits | never | a larger one | tokens back |
+    /// | quota exhausted, unauthorized | never | only under another credential | tokens back |
+    /// | overloaded, server error | back-off | when retries are used up | tokens back |
+    /// | unreachable, nothing sent | back-off | when retries are used up | both back |
+    /// | unreachable after sending, timeout, broken | by the resend policy | likewise | kept |
+    /// | too long | never | a larger one | tokens back |
+    /// | model gone | never | now | tokens back |
+    /// | content refused | never | only if told | kept |
+    /// | invalid | never | never | tokens back |
+    ///
+    /// "Tokens back" keeps the request itself counted, for providers count failed requests.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        let row = |same_model, next_model, units| Advice {
+            same_model,
+            next_model,
+            units,
+        };
+        match self {
+            Self::Ok => row(SameModel::Done, NextModel::Done, Units::Settle),
+            Self::RateLimited {
+                never_fits: true, ..
+            }
+            | Self::TooLong => row(SameModel::Never, NextModel::Larger, Units::TokensBack),
+            Self::RateLimited { .. } => row(
+                SameModel::AfterWait,
+                NextModel::IfWaitTooLong,
+                Units::TokensBack,
+            ),
+            Self::QuotaExhausted | Self::Unauthorized => row(
+                SameModel::Never,
+                NextModel::OtherCredential,
+                Units::TokensBack,
+            ),
+            Self::Overloaded | Self::ServerError => row(
+                SameModel::Backoff,
+                NextModel::WhenRetriesUsedUp,
+                Units::TokensBack,
+            ),
+            Self::Unreachable { sent: false } => row(
+                SameModel::Backoff,
+                NextModel::WhenRetriesUsedUp,
+                Units::AllBack,
+            ),
+            Self::Unreachable { sent: true } | Self::Timeout | Self::Broken => {
+                row(SameModel::IfResend, NextModel::IfResend, Units::Keep)
+            }
+            Self::ModelGone => row(SameModel::Never, NextModel::Now, Units::TokensBack),
+            Self::ContentRefused => row(SameModel::Never, NextModel::IfTold, Units::Keep),
+            Self::Invalid => row(SameModel::Never, NextModel::Never, Units::TokensBack),
+        }
+    }
+}
+
+/// Judges an answer by its head and, if it is at hand, its body.
+///
+/// `body` is the bounded body of an error, or the JSON of a 200 that may hold an error; with `None` the head alone
+/// decides. `now` is used only when the answer has no `Date` of its own.
+#[must_use]
+pub fn judge(
+    endpoint: Endpoint,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Option<&[u8]>,
+    now: SystemTime,
+) -> Verdict {
+    let _ = (endpoint, headers, body, now);
+    let outcome = match status.as_u16() {
+        ..=399 => Outcome::Ok,
+        401 | 403 => Outcome::Unauthorized,
+        402 => Outcome::QuotaExhausted,
+        404 => Outcome::ModelGone,
+        408 | 504 => Outcome::Timeout,
+        429 => Outcome::RateLimited {
+            what: None,
+            retry_after: None,
+            never_fits: false,
+        },
+        503 | 529 => Outcome::Overloaded,
+        500.. => Outcome::ServerError,
+        _ => Outcome::Invalid,
+    };
+    Verdict::of(status, outcome)
+}
+
+/// Judges an error that came inside an answer of status 200, such as the first event of a stream.
+#[must_use]
+pub fn judge_in_band(
+    status: StatusCode,
+    headers: &HeaderMap,
+    error: &WireError,
+    now: SystemTime,
+) -> Verdict {
+    let _ = (headers, now);
+    let mut verdict = Verdict::of(status, error.class.into());
+    verdict.class = Some(error.class);
+    verdict
+}
+
+impl From<ErrorClass> for Outcome {
+    /// The outcome of a class, without a wait.
+    fn from(class: ErrorClass) -> Self {
+        let limited = |never_fits| Self::RateLimited {
+            what: None,
+            retry_after: None,
+            never_fits,
+        };
+        match class {
+            ErrorClass::RateLimited => limited(false),
+            ErrorClass::LimitTooSmall => limited(true),
+            ErrorClass::QuotaExhausted => Self::QuotaExhausted,
+            ErrorClass::Overloaded => Self::Overloaded,
+            ErrorClass::ServerError => Self::ServerError,
+            ErrorClass::Timeout => Self::Timeout,
+            ErrorClass::ContextLength | ErrorClass::RequestTooLarge => Self::TooLong,
+            ErrorClass::ModelNotFound | ErrorClass::ModelNotAllowed => Self::ModelGone,
+            ErrorClass::ContentFiltered => Self::ContentRefused,
+            ErrorClass::Auth | ErrorClass::Permission => Self::Unauthorized,
+            ErrorClass::NotSupported
+            | ErrorClass::InvalidRequest
+            | ErrorClass::NotFound
+            | ErrorClass::GenerationFailed => Self::Invalid,
+        }
+    }
 }

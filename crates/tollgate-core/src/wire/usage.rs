@@ -68,6 +68,28 @@ pub struct Usage {
     pub total: Count,
 }
 
+impl Usage {
+    /// Takes over what a later report states, field by field: the last value that is not unknown wins.
+    ///
+    /// Reports are cumulative at every provider, so nothing is ever added up.
+    pub fn merge(&mut self, later: &Self) {
+        let take = |mine: &mut Count, theirs: Count| {
+            if theirs != Count::Unknown {
+                *mine = theirs;
+            }
+        };
+        take(&mut self.input, later.input);
+        take(&mut self.cached_input, later.cached_input);
+        take(&mut self.cache_write, later.cache_write);
+        take(&mut self.cache_write_1h, later.cache_write_1h);
+        take(&mut self.output, later.output);
+        take(&mut self.reasoning, later.reasoning);
+        take(&mut self.audio_input, later.audio_input);
+        take(&mut self.audio_output, later.audio_output);
+        take(&mut self.total, later.total);
+    }
+}
+
 /// Why generation ended, in one vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
