@@ -16,4 +16,14 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod body;
+pub mod call;
+pub mod classify;
+pub mod clock;
+pub mod extensions;
+pub mod price;
+pub mod principal;
 pub mod wire;
+
+/// The usual boxed error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,146 @@
+//! Read a request's body once, up to a cap, and share it.
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, header, request::Parts};
+use http_body::Body;
+use pin_project::pin_project;
+
+use crate::wire::prompt::{Endpoint, Facts, RequestFacts, endpoint};
+
+/// Whether a request's body may be read and sent again: a known endpoint, an exact size within
+/// `cap` bytes, a JSON document that is not compressed.
+///
+/// Everything else passes unread and once: uploads, upgrades, unknown paths, chunked bodies.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::Full;
+/// use tollgate_core::body::readable;
+///
+/// let chat = Request::post("https://api.example/v1/chat/completions").body(Full::<Bytes>::from("{}")).unwrap();
+/// assert!(readable(&chat, 32 << 20));
+/// let unknown = Request::post("https://api.example/upload").body(Full::<Bytes>::from("{}")).unwrap();
+/// assert!(!readable(&unknown, 32 << 20));
+/// ```
+pub fn readable<B: Body>(request: &Request<B>, cap: u64) -> bool {
+    let headers = request.headers();
+    let encoded = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    // A missing content type is common in hand-written clients; a form or an upload always has one.
+    let json = headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
+        let kind = kind.as_bytes();
+        kind.windows(4)
+            .any(|word| word.eq_ignore_ascii_case(b"json"))
+    });
+    !encoded
+        && json
+        && !headers.contains_key(header::EXPECT)
+        && !headers.contains_key(header::UPGRADE)
+        && request
+            .body()
+            .size_hint()
+            .exact()
+            .is_some_and(|size| size <= cap)
+        && endpoint(request.method(), request.uri()) != Endpoint::Other
+}
+
+/// A request that was read: its head, its whole body, and what it asks for.
+pub type WholeRequest = (Parts, Bytes, Facts);
+
+/// Reads a request whose body is [`readable`], and its [`Facts`].
+///
+/// Facts that a layer further out has left are taken over when they describe these very bytes; else
+/// they are read, and left in the extensions. A body of one frame is not copied.
+#[pin_project]
+#[derive(Debug)]
+pub struct ReadRequest<B> {
+    parts: Option<Parts>,
+    #[pin]
+    body: B,
+    first: Bytes,
+    more: BytesMut,
+    size: u64,
+}
+
+impl<B: Body<Data: Into<Bytes>>> ReadRequest<B> {
+    /// Begins to read.
+    pub fn new(request: Request<B>) -> Self {
+        let (parts, body) = request.into_parts();
+        let size = body.size_hint().exact().unwrap_or(0);
+        Self {
+            parts: Some(parts),
+            body,
+            first: Bytes::new(),
+            more: BytesMut::new(),
+            size,
+        }
+    }
+
+    /// The whole request.
+    ///
+    /// # Errors
+    ///
+    /// The head alone, so that an answer can be made, if the body failed, or was longer or shorter
+    /// than its exact size hint said. The body's own error has nowhere to go: no layer mints errors.
+    ///
+    /// # Panics
+    ///
+    /// If polled again after it was ready.
+    pub fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<WholeRequest, Parts>> {
+        let mut this = self.project();
+        let whole = loop {
+            let held = (this.first.len() + this.more.len()) as u64;
+            if this.body.is_end_stream() || held > *this.size {
+                break true;
+            }
+            let data = match ready!(this.body.as_mut().poll_frame(cx)) {
+                None => break true,
+                Some(Err(_)) => break false,
+                // Trailers of a request are of no use to a provider and cannot be sent again.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data.into(),
+                    Err(_) => continue,
+                },
+            };
+            if held == 0 {
+                *this.first = data;
+                continue;
+            }
+            if this.more.is_empty() {
+                // Sized once: the hint is exact and within the cap.
+                this.more.reserve(usize::try_from(*this.size).unwrap_or(0));
+                this.more.extend_from_slice(this.first);
+                this.first.clear();
+            }
+            this.more.extend_from_slice(&data);
+        };
+        let mut parts = this.parts.take().expect("polled again after it was ready");
+        let body = if this.more.is_empty() {
+            std::mem::take(this.first)
+        } else {
+            std::mem::take(this.more).freeze()
+        };
+        if !whole || body.len() as u64 != *this.size {
+            return Poll::Ready(Err(parts));
+        }
+        let facts = match parts.extensions.get::<Facts>() {
+            Some(facts) if facts.describe(&body) => facts.clone(),
+            _ => {
+                let read = RequestFacts::read(&parts.method, &parts.uri, &parts.headers, &body);
+                let facts = Facts::new(read);
+                parts.extensions.insert(facts.clone());
+                facts
+            }
+        };
+        Poll::Ready(Ok((parts, body, facts)))
+    }
+}

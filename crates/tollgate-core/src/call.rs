@@ -1,0 +1,424 @@
+//! One call, one ledger: what all layers of a stack know of the call that they serve.
+//!
+//! A [`Call`] travels in the request's extensions, and every layer shares it, so retries inside
+//! fallbacks cannot multiply and each layer can tell whether the deadline still allows a wait.
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::Request;
+//! use tollgate_core::call::{Call, CallOptions};
+//!
+//! let mut request = Request::new(());
+//! request.extensions_mut().insert(CallOptions::new().max_attempts(2));
+//!
+//! let call = Call::of(request.extensions_mut());
+//! assert_eq!(call.begin_attempt(3), Some(1));
+//! // A layer further in sees the attempt that is under way; it does not count it again.
+//! assert_eq!(Call::of(request.extensions_mut()).begin_attempt(3), Some(1));
+//! call.end_attempt();
+//! assert_eq!(call.begin_attempt(3), Some(2));
+//! call.end_attempt();
+//! assert_eq!(call.begin_attempt(3), None, "two attempts were allowed");
+//! ```
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Extensions, Response, StatusCode};
+use tokio::time::Instant;
+
+use crate::{
+    principal::Principal,
+    wire::{outcome::Outcome, retry_after},
+};
+
+/// What a caller may say about one call, put into the request's extensions.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_core::call::CallOptions;
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let options = CallOptions::new().within(Duration::from_secs(20)).principal("tenant-7");
+/// # });
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    deadline: Option<Instant>,
+    priority: Priority,
+    principal: Option<Principal>,
+    max_attempts: Option<u32>,
+    no_fallbacks: bool,
+}
+
+impl CallOptions {
+    /// Nothing said: no deadline, normal priority, no principal, fallbacks allowed.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The call is worth nothing after this instant: no layer waits beyond it.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// [`deadline`](Self::deadline), this long from now. Too long to be represented: none.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        self.deadline = Instant::now().checked_add(time);
+        self
+    }
+
+    /// Weight in a queue.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The user, tenant or tag that the call is made for; only a digest is kept.
+    #[must_use]
+    pub fn principal(mut self, name: &str) -> Self {
+        self.principal = Some(Principal::of(name));
+        self
+    }
+
+    /// The same, from a digest of the caller's own.
+    #[must_use]
+    pub fn principal_digest(mut self, principal: Principal) -> Self {
+        self.principal = Some(principal);
+        self
+    }
+
+    /// Most requests that may be sent for this call, over all layers; at least 1.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = Some(attempts.max(1));
+        self
+    }
+
+    /// Only the model that was asked for may serve this call.
+    #[must_use]
+    pub fn without_fallbacks(mut self) -> Self {
+        self.no_fallbacks = true;
+        self
+    }
+}
+
+/// Weight of a call in a queue; a share, never an absolute precedence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Priority {
+    /// Weight 1.
+    Low,
+    /// Weight 4.
+    #[default]
+    Normal,
+    /// Weight 16.
+    High,
+}
+
+impl Priority {
+    /// Its share relative to the others.
+    #[must_use]
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Low => 1,
+            Self::Normal => 4,
+            Self::High => 16,
+        }
+    }
+}
+
+/// The ledger of one call, shared by all layers. Cloning shares it.
+#[derive(Clone)]
+pub struct Call(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    started: Instant,
+    options: CallOptions,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sent: u32,
+    under_way: bool,
+    max_attempts: Option<u32>,
+    max_queue_wait: Option<Duration>,
+    attempts: Vec<Attempt>,
+}
+
+/// One request that was sent for a call, or was about to be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// The model asked for.
+    pub model: Option<Arc<str>>,
+    /// The name of the target, where it is not only another model.
+    pub target: Option<Arc<str>>,
+    /// When it began.
+    pub started: Instant,
+    /// How long a layer waited because of the one before, and why.
+    pub waited: Option<(Duration, WaitReason)>,
+    /// Status of the answer.
+    pub status: Option<StatusCode>,
+    /// What the answer meant.
+    pub outcome: Option<Outcome>,
+    /// From the begin to the answer's head, or to the failure.
+    pub took: Option<Duration>,
+}
+
+/// Where a wait before an attempt came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WaitReason {
+    /// The server stated it.
+    Stated(retry_after::Source),
+    /// Until an exhausted limit has refilled what this request needs.
+    Refill,
+    /// Our own back-off.
+    Backoff,
+}
+
+impl Call {
+    /// The call that a request belongs to; begun here if no layer has yet, with the caller's
+    /// [`CallOptions`] where there are any.
+    #[must_use]
+    pub fn of(extensions: &mut Extensions) -> Self {
+        if let Some(call) = extensions.get::<Self>() {
+            return call.clone();
+        }
+        let call = Self::new(extensions.get::<CallOptions>().cloned().unwrap_or_default());
+        extensions.insert(call.clone());
+        call
+    }
+
+    /// Begins a call.
+    #[must_use]
+    pub fn new(options: CallOptions) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Unique in this process by the counter, and unlikely to meet another process's by its random half.
+        static HIGH: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+        let high = *HIGH.get_or_init(|| fastrand::u64(..) << 32);
+        let id = high ^ NEXT.fetch_add(1, Ordering::Relaxed);
+        let state = State {
+            max_attempts: options.max_attempts,
+            ..State::default()
+        };
+        Self(Arc::new(Inner {
+            id,
+            started: Instant::now(),
+            options,
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Identifies the call in records and logs.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// When the first layer saw it.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.0.started
+    }
+
+    /// After this instant the call is worth nothing.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.options.deadline
+    }
+
+    /// Time left at `now`; `None` if there is no deadline, zero if it has passed.
+    #[must_use]
+    pub fn time_left(&self, now: Instant) -> Option<Duration> {
+        self.0
+            .options
+            .deadline
+            .map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Its weight in a queue.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.0.options.priority
+    }
+
+    /// Whom it is made for.
+    #[must_use]
+    pub fn principal(&self) -> Option<Principal> {
+        self.0.options.principal
+    }
+
+    /// Whether another model may serve it.
+    #[must_use]
+    pub fn fallbacks_allowed(&self) -> bool {
+        !self.0.options.no_fallbacks
+    }
+
+    /// Asks to send a request, and gives its number; `None` if no more may be sent for this call.
+    ///
+    /// The layer nearest the caller begins an attempt; a layer further in that asks while the
+    /// attempt is under way gets the same number, and it counts once. `default_max` is the most
+    /// attempts of the asking layer; the first to ask sets it, unless the caller has.
+    #[must_use]
+    pub fn begin_attempt(&self, default_max: u32) -> Option<u32> {
+        let mut state = self.state();
+        if state.under_way {
+            return Some(state.sent);
+        }
+        let max = *state.max_attempts.get_or_insert(default_max.max(1));
+        if state.sent >= max {
+            return None;
+        }
+        state.sent += 1;
+        state.under_way = true;
+        let attempt = Attempt {
+            number: state.sent,
+            model: None,
+            target: None,
+            started: Instant::now(),
+            waited: None,
+            status: None,
+            outcome: None,
+            took: None,
+        };
+        state.attempts.push(attempt);
+        Some(state.sent)
+    }
+
+    /// The attempt under way has been answered or has failed; the next one counts. Idempotent.
+    pub fn end_attempt(&self) {
+        self.state().under_way = false;
+    }
+
+    /// How many more requests may be sent; `default_max` as for [`begin_attempt`](Self::begin_attempt).
+    #[must_use]
+    pub fn attempts_left(&self, default_max: u32) -> u32 {
+        let state = self.state();
+        state
+            .max_attempts
+            .unwrap_or(default_max.max(1))
+            .saturating_sub(state.sent)
+    }
+
+    /// Sets the most attempts if neither the caller nor a layer further out has.
+    pub fn default_max_attempts(&self, attempts: u32) {
+        self.state().max_attempts.get_or_insert(attempts.max(1));
+    }
+
+    /// How many requests were begun.
+    #[must_use]
+    pub fn attempts_begun(&self) -> u32 {
+        self.state().sent
+    }
+
+    /// Writes into the latest attempt's entry, if there is one.
+    pub fn note(&self, write: impl FnOnce(&mut Attempt)) {
+        if let Some(attempt) = self.state().attempts.last_mut() {
+            write(attempt);
+        }
+    }
+
+    /// All attempts so far.
+    #[must_use]
+    pub fn attempts(&self) -> Vec<Attempt> {
+        self.state().attempts.clone()
+    }
+
+    /// The longest that a budget may let this attempt queue before it refuses; set by a fallback
+    /// that has somewhere else to go.
+    #[must_use]
+    pub fn max_queue_wait(&self) -> Option<Duration> {
+        self.state().max_queue_wait
+    }
+
+    /// Sets [`max_queue_wait`](Self::max_queue_wait); `None` for no bound.
+    pub fn set_max_queue_wait(&self, wait: Option<Duration>) {
+        self.state().max_queue_wait = wait;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics while it holds the lock; a poisoned one is as good as any.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Call")
+            .field("id", &format_args!("{:016x}", self.0.id))
+            .field("attempts", &state.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The attempts that led to a response.
+///
+/// ```
+/// use http::Response;
+/// use tollgate_core::call::Attempts;
+///
+/// let response = Response::new(());
+/// assert!(Attempts::of(&response).is_empty(), "no layer of ours has seen it");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Attempts;
+
+impl Attempts {
+    /// In the order in which they were begun; empty if no layer left its [`Call`].
+    #[must_use]
+    pub fn of<B>(response: &Response<B>) -> Vec<Attempt> {
+        response
+            .extensions()
+            .get::<Call>()
+            .map(Call::attempts)
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_layers_share_one_count() {
+        let call = Call::new(CallOptions::new());
+        assert_eq!(call.begin_attempt(2), Some(1), "outer");
+        assert_eq!(call.begin_attempt(9), Some(1), "inner: the same attempt");
+        call.end_attempt();
+        assert_eq!(call.begin_attempt(9), Some(2), "inner tries again");
+        call.end_attempt();
+        call.end_attempt();
+        assert_eq!(
+            call.begin_attempt(2),
+            None,
+            "the outer layer's maximum holds for both"
+        );
+        assert_eq!(call.attempts().len(), 2);
+    }
+
+    #[test]
+    fn the_callers_maximum_wins() {
+        let call = Call::new(CallOptions::new().max_attempts(1));
+        call.default_max_attempts(5);
+        assert_eq!(call.attempts_left(5), 1);
+        assert_eq!(call.begin_attempt(5), Some(1));
+        call.end_attempt();
+        assert_eq!(call.begin_attempt(5), None);
+    }
+}

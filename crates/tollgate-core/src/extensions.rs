@@ -1,0 +1,271 @@
+//! Typed values that layers leave in a response for one another and for the caller.
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::wire::prompt::Endpoint;
+
+/// A refusal of our own: the provider has not seen the request.
+///
+/// It is an HTTP response like any other, so a client that knows nothing of tollgate understands
+/// it; this value in its extensions tells ours from theirs.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_core::{extensions::{Reason, Refused}, wire::prompt::Endpoint};
+///
+/// let refused = Refused::new(Reason::QueueFull).retry_after(Duration::from_millis(1200));
+/// let response = refused.into_response(Endpoint::ChatCompletions, |document| document);
+/// assert_eq!(response.status(), 429);
+/// assert_eq!(response.headers()["retry-after"], "2", "rounded up");
+/// assert_eq!(Refused::of(&response).unwrap().reason, Reason::QueueFull);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// The limit that refused, by its name.
+    pub limit: Option<Arc<str>>,
+    /// When it is worth coming back; `None`: never, or nobody knows.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why we refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A limit is used up and its policy is to refuse.
+    Exhausted,
+    /// The request is larger than the whole limit: it can never pass.
+    NeverFits,
+    /// The queue holds as many requests or bytes as it may.
+    QueueFull,
+    /// The predicted wait is longer than the queue, the call or its deadline allows.
+    WaitTooLong,
+    /// The shared store cannot be reached and the policy is to refuse.
+    StoreDown,
+    /// The request's body failed while it was read; nothing was sent.
+    BodyFailed,
+    /// The body's length is not known and a hard cap must know it.
+    LengthRequired,
+}
+
+impl Reason {
+    /// A stable code for documents, logs and labels.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Exhausted => "budget_exhausted",
+            Self::NeverFits => "request_never_fits",
+            Self::QueueFull => "queue_full",
+            Self::WaitTooLong => "wait_too_long",
+            Self::StoreDown => "budget_store_down",
+            Self::BodyFailed => "request_body_failed",
+            Self::LengthRequired => "length_required",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::StoreDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyFailed => StatusCode::BAD_REQUEST,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+            _ => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Exhausted => "The budget is used up for now",
+            Self::NeverFits => "The request is larger than the whole limit and can never pass",
+            Self::QueueFull => "The queue is full",
+            Self::WaitTooLong => "The wait would be longer than the call allows",
+            Self::StoreDown => "The shared budget cannot be reached",
+            Self::BodyFailed => "The request's body failed while it was read",
+            Self::LengthRequired => "The budget must know the length of the request's body",
+        }
+    }
+}
+
+impl Refused {
+    /// A refusal for a reason.
+    #[must_use]
+    pub fn new(reason: Reason) -> Self {
+        Self {
+            reason,
+            limit: None,
+            retry_after: None,
+        }
+    }
+
+    /// Names the limit.
+    #[must_use]
+    pub fn limit(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.limit = Some(name.into());
+        self
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The refusal that a response carries; `None` for an answer of the provider's.
+    #[must_use]
+    pub fn of<B>(response: &Response<B>) -> Option<&Self> {
+        response.extensions().get()
+    }
+
+    /// Whether coming back later cannot help.
+    #[must_use]
+    pub fn never_fits(&self) -> bool {
+        self.reason == Reason::NeverFits
+    }
+
+    /// The refusal as an answer, its document in the shape of the endpoint's provider.
+    ///
+    /// `retry-after` is rounded up to whole seconds; `retry-after-ms` is exact to the millisecond.
+    /// `x-should-retry` is `false` where coming back cannot help.
+    pub fn into_response<B>(
+        self,
+        endpoint: Endpoint,
+        body: impl FnOnce(Bytes) -> B,
+    ) -> Response<B> {
+        let document = self.document(endpoint);
+        let length = document.len();
+        let mut response = Response::new(body(document));
+        *response.status_mut() = self.reason.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        let again = self.retry_after.is_some() && !self.never_fits();
+        headers.insert(
+            "x-should-retry",
+            HeaderValue::from_static(if again { "true" } else { "false" }),
+        );
+        if let (true, Some(wait)) = (again, self.retry_after) {
+            let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+            headers.insert("retry-after-ms", HeaderValue::from(millis));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(millis.div_ceil(1000)),
+            );
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    fn document(&self, endpoint: Endpoint) -> Bytes {
+        let code = self.reason.code();
+        let mut message = self.reason.sentence().to_owned();
+        if let Some(limit) = &self.limit {
+            message.push_str(" (limit: ");
+            message.push_str(limit);
+            message.push(')');
+        }
+        if let Some(wait) = self.retry_after {
+            message.push_str(&format!("; try again in {:.3}s", wait.as_secs_f64()));
+        }
+        let status = self.reason.status();
+        let limited = status == StatusCode::TOO_MANY_REQUESTS;
+        let value = match endpoint {
+            Endpoint::AnthropicMessages | Endpoint::AnthropicComplete => serde_json::json!({
+                "type": "error",
+                "error": {
+                    "type": if limited { "rate_limit_error" } else { "api_error" },
+                    "message": message,
+                    "code": code,
+                },
+            }),
+            Endpoint::GenerateContent
+            | Endpoint::EmbedContent
+            | Endpoint::Predict
+            | Endpoint::Interactions => serde_json::json!({
+                "error": {
+                    "code": status.as_u16(),
+                    "message": message,
+                    "status": if limited { "RESOURCE_EXHAUSTED" } else { "FAILED_PRECONDITION" },
+                    "reason": code,
+                },
+            }),
+            _ => serde_json::json!({
+                "error": {
+                    "message": message,
+                    "type": if limited { "rate_limit_error" } else { "api_error" },
+                    "param": null,
+                    "code": code,
+                },
+            }),
+        };
+        Bytes::from(value.to_string())
+    }
+}
+
+/// Which candidate of a chain served a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServedBy {
+    /// The model that was asked in the end.
+    pub model: Option<Arc<str>>,
+    /// The name of the target, where it is not only another model.
+    pub target: Option<Arc<str>>,
+    /// Its place in the chain; 0 is the first.
+    pub position: usize,
+}
+
+impl ServedBy {
+    /// Names who served.
+    #[must_use]
+    pub fn new(position: usize, model: Option<Arc<str>>, target: Option<Arc<str>>) -> Self {
+        Self {
+            model,
+            target,
+            position,
+        }
+    }
+
+    /// Who served a response; `None` if no fallback layer was there.
+    #[must_use]
+    pub fn of<B>(response: &Response<B>) -> Option<&Self> {
+        response.extensions().get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // T36
+    #[test]
+    fn a_refusal_says_when_to_come_back_and_which_limit() {
+        let refused = Refused::new(Reason::WaitTooLong)
+            .limit("tokens per 60 s")
+            .retry_after(Duration::from_millis(1));
+        let response = refused.into_response(Endpoint::ChatCompletions, |b| b);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.headers()["retry-after-ms"], "1");
+        assert_eq!(response.headers()["x-should-retry"], "true");
+        let text = std::str::from_utf8(response.body()).unwrap();
+        assert!(
+            text.contains("tokens per 60 s") && text.contains("wait_too_long"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_never_fits_is_not_to_be_tried_again() {
+        let refused = Refused::new(Reason::NeverFits).retry_after(Duration::from_secs(5));
+        let response = refused.into_response(Endpoint::AnthropicMessages, |b| b);
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        assert!(!response.headers().contains_key("retry-after"));
+        let value: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(value["type"], "error");
+    }
+}
