@@ -2,95 +2,15 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, Uri, header};
 
-/// What is asked of the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// OpenAI `/v1/chat/completions` and its many copies.
-    ChatCompletions,
-    /// OpenAI `/v1/completions`.
-    Completions,
-    /// OpenAI `/v1/responses`.
-    Responses,
-    /// `/v1/embeddings`.
-    Embeddings,
-    /// `/v1/images/…`.
-    Images,
-    /// `/v1/audio/speech`.
-    Speech,
-    /// `/v1/audio/transcriptions` and `/translations`.
-    Transcriptions,
-    /// `/v1/moderations`.
-    Moderations,
-    /// Rerank, of any provider.
-    Rerank,
-    /// Anthropic `/v1/messages`.
-    AnthropicMessages,
-    /// Anthropic's legacy `/v1/complete`.
-    AnthropicComplete,
-    /// A count of tokens, of any provider; generates nothing.
-    CountTokens,
-    /// Gemini `:generateContent` and `:streamGenerateContent`.
-    GenerateContent,
-    /// Gemini `:embedContent`, `:batchEmbedContents`.
-    EmbedContent,
-    /// Gemini `:predict` on Vertex.
-    Predict,
-    /// Gemini `/v1beta/interactions`.
-    Interactions,
-    /// Cohere chat, v1 and v2.
-    CohereChat,
-    /// Cohere embed.
-    CohereEmbed,
-    /// Bedrock `/converse` and `/converse-stream`.
-    Converse,
-    /// Bedrock `/invoke` and `/invoke-with-response-stream`.
-    Invoke,
-    /// Ollama `/api/chat`, `/api/generate`.
-    Ollama,
-    /// Ollama `/api/embed`.
-    OllamaEmbed,
-    /// Hugging Face inference `/models/{m}`.
-    HuggingFace,
-    /// A batch, file or fine-tuning endpoint: accepted now, charged elsewhere.
-    Deferred,
-    /// Not one we know: passed through, counted as a request.
-    Other,
-}
+mod edit;
+mod endpoint;
+mod multipart;
+mod read;
 
-impl Endpoint {
-    /// Whether an answer generates text or other output that is metered in output tokens.
-    #[must_use]
-    pub fn generates(self) -> bool {
-        matches!(
-            self,
-            Self::ChatCompletions
-                | Self::Completions
-                | Self::Responses
-                | Self::Images
-                | Self::Transcriptions
-                | Self::Speech
-                | Self::AnthropicMessages
-                | Self::AnthropicComplete
-                | Self::GenerateContent
-                | Self::Predict
-                | Self::Interactions
-                | Self::CohereChat
-                | Self::Converse
-                | Self::Invoke
-                | Self::Ollama
-                | Self::HuggingFace
-        )
-    }
-
-    /// Accepted now, charged elsewhere: batches, files, fine-tuning jobs.
-    #[must_use]
-    pub fn deferred(self) -> bool {
-        self == Self::Deferred
-    }
-}
+pub use edit::{ask_for_usage, insert_value, remove_value, rename_key, replace_value};
+pub use endpoint::{Endpoint, endpoint};
 
 /// Whose shapes are spoken, for documents that we make ourselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -113,64 +33,6 @@ pub enum Dialect {
     Ollama,
     /// Hugging Face inference.
     HuggingFace,
-}
-
-/// Tells the endpoint by method and path, not by host.
-#[must_use]
-pub fn endpoint(method: &Method, uri: &Uri) -> Endpoint {
-    let path = uri.path();
-    if *method != Method::POST {
-        Endpoint::Other
-    } else if path.ends_with("/chat/completions") {
-        Endpoint::ChatCompletions
-    } else if path.ends_with("/responses") {
-        Endpoint::Responses
-    } else if path.ends_with("/embeddings") {
-        Endpoint::Embeddings
-    } else if path.ends_with("/messages") {
-        Endpoint::AnthropicMessages
-    } else {
-        Endpoint::Other
-    }
-}
-
-/// Replaces the value of the top-level `key` by `json`; every other byte stays as it was.
-///
-/// All of them are replaced if the key is there more than once. `None` if the document is no object or has no such key.
-#[must_use]
-pub fn replace_value(body: &Bytes, key: &str, json: &str) -> Option<Bytes> {
-    let _ = (body, key, json);
-    None
-}
-
-/// Puts a member in front of the others; `None` if the document is no object or has the key.
-#[must_use]
-pub fn insert_value(body: &Bytes, key: &str, json: &str) -> Option<Bytes> {
-    let _ = (body, key, json);
-    None
-}
-
-/// Takes the top-level `key` out, with its comma; `None` if there is none.
-#[must_use]
-pub fn remove_value(body: &Bytes, key: &str) -> Option<Bytes> {
-    let _ = (body, key);
-    None
-}
-
-/// Gives the top-level key `from` the name `to`; `None` if there is no `from`, or if there is a `to`.
-#[must_use]
-pub fn rename_key(body: &Bytes, from: &str, to: &str) -> Option<Bytes> {
-    let _ = (body, from, to);
-    None
-}
-
-/// Sets `stream_options.include_usage`, and keeps what else stands there.
-///
-/// `None` when it is already true or the document cannot be read.
-#[must_use]
-pub fn ask_for_usage(body: &Bytes) -> Option<Bytes> {
-    let _ = body;
-    None
 }
 
 /// Where the model's name stands.
@@ -213,6 +75,8 @@ pub struct RequestFacts {
     pub prompt_chars: u64,
     /// Tokens given as ids in the prompt.
     pub prompt_token_ids: u64,
+    /// Bytes of tool definitions and answer schemas, which are input too.
+    pub tool_chars: u64,
     /// Messages in the prompt.
     pub messages: u32,
     /// Images in the prompt.
@@ -225,6 +89,7 @@ pub struct RequestFacts {
     pub user: Option<Arc<str>>,
     /// Length of the document in bytes.
     pub body_len: u64,
+    dialect: Dialect,
     source: Bytes,
 }
 
@@ -274,19 +139,66 @@ impl fmt::Debug for RequestFacts {
 
 impl RequestFacts {
     /// Reads a request. Never fails: what cannot be read is unknown.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{HeaderMap, Method, Uri};
+    /// use tollgate_core::wire::prompt::{Endpoint, RequestFacts};
+    ///
+    /// let uri = Uri::from_static("/v1/chat/completions");
+    /// let body = r#"{"model":"gpt-5","max_tokens":64,"messages":[{"role":"user","content":"Grüße"}]}"#;
+    /// let facts = RequestFacts::read(&Method::POST, &uri, &HeaderMap::new(), &Bytes::from(body));
+    ///
+    /// assert_eq!(facts.endpoint, Endpoint::ChatCompletions);
+    /// assert_eq!(facts.model.as_deref(), Some("gpt-5"));
+    /// assert_eq!(facts.max_output_tokens, Some(64));
+    /// assert_eq!(facts.prompt_chars, 5);
+    /// ```
     #[must_use]
     pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Self {
-        let _ = headers;
-        let mut facts = Self::unread(endpoint(method, uri));
+        let mut facts = Self::of_path(method, uri);
         facts.body_len = body.len() as u64;
         facts.source = body.clone();
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        // A coded document says nothing; the provider will decode it.
+        if header(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            return facts;
+        }
+        match header(header::CONTENT_TYPE) {
+            Some(kind) if kind.starts_with("multipart/") => read::form(&mut facts, kind, body),
+            _ if facts.endpoint != Endpoint::Other => read::document(&mut facts, uri.path(), body),
+            _ => {}
+        }
+        facts
+    }
+
+    /// Facts of a request whose body cannot be read: only what method and path tell.
+    #[must_use]
+    pub fn of_path(method: &Method, uri: &Uri) -> Self {
+        let route = endpoint::route(method, uri);
+        let mut facts = Self::unread(route.endpoint);
+        facts.dialect = route.dialect;
+        facts.stream = route.stream;
+        if let Some(model) = route.model {
+            facts.model = Some(model.into());
+            facts.model_in = Some(ModelIn::Path);
+        }
         facts
     }
 
     /// Whose shapes the request speaks.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
-        Dialect::default()
+        self.dialect
+    }
+
+    /// The same facts in another dialect, where the path misleads.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
     }
 
     /// Facts of a request whose body was not read: only what the path tells.
@@ -304,12 +216,14 @@ impl RequestFacts {
             inputs: None,
             prompt_chars: 0,
             prompt_token_ids: 0,
+            tool_chars: 0,
             messages: 0,
             images: 0,
             background: false,
             pinned: false,
             user: None,
             body_len: 0,
+            dialect: Dialect::OpenAi,
             source: Bytes::new(),
         }
     }

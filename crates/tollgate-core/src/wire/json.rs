@@ -1,0 +1,548 @@
+//! A forward cursor over JSON bytes: finds values and their spans without building a tree.
+//!
+//! Two things rule out a ready-made parser here. A rewritten request must keep every byte outside the one value that
+//! changes, so spans are needed; and a tap on a stream sees millions of small documents of which it wants three
+//! fields, at more than a gigabyte a second. The cursor is lenient (it does not validate what it skips), never
+//! recurses (a nesting bomb costs linear time and no stack) and never copies, unless a string has escapes.
+use std::{borrow::Cow, ops::Range};
+
+use memchr::{memchr, memchr2};
+
+/// The bytes are no JSON document, or not a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+pub(crate) type Result<T = ()> = std::result::Result<T, Malformed>;
+
+/// What the next value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    Bool,
+    Null,
+}
+
+/// A string met on a walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Word<'a> {
+    Key(Text<'a>),
+    Value(Text<'a>),
+}
+
+/// A position in a document.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// A string as it stands in the document, without its quotes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text<'a> {
+    raw: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Where the cursor stands.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes between two positions.
+    pub(crate) fn slice(&self, span: Range<usize>) -> &'a [u8] {
+        self.bytes.get(span).unwrap_or_default()
+    }
+
+    pub(crate) fn skip_blank(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// Nothing but white space is left.
+    pub(crate) fn at_end(&mut self) -> bool {
+        self.skip_blank();
+        self.at >= self.bytes.len()
+    }
+
+    /// The kind of the next value; the cursor stands on its first byte then.
+    pub(crate) fn kind(&mut self) -> Result<Kind> {
+        self.skip_blank();
+        match self.bytes.get(self.at) {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Visits the members of an object; skips a value of another kind. `member` must take its value whole.
+    pub(crate) fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &[u8]) -> Result,
+    ) -> Result<bool> {
+        if self.kind()? != Kind::Object {
+            self.skip()?;
+            return Ok(false);
+        }
+        self.at += 1;
+        if self.take(b'}') {
+            return Ok(true);
+        }
+        loop {
+            let key = self.string()?;
+            self.expect(b':')?;
+            if key.escaped {
+                member(self, key.to_str().as_bytes())?;
+            } else {
+                member(self, key.raw)?;
+            }
+            if self.take(b',') {
+                continue;
+            }
+            self.expect(b'}')?;
+            return Ok(true);
+        }
+    }
+
+    /// Visits the items of an array; skips a value of another kind. `item` must take its value whole.
+    pub(crate) fn array(&mut self, mut item: impl FnMut(&mut Self) -> Result) -> Result<bool> {
+        if self.kind()? != Kind::Array {
+            self.skip()?;
+            return Ok(false);
+        }
+        self.at += 1;
+        if self.take(b']') {
+            return Ok(true);
+        }
+        loop {
+            item(self)?;
+            if self.take(b',') {
+                continue;
+            }
+            self.expect(b']')?;
+            return Ok(true);
+        }
+    }
+
+    /// Takes a string; `None` (and skips) if the value is of another kind.
+    pub(crate) fn text(&mut self) -> Result<Option<Text<'a>>> {
+        if self.kind()? == Kind::String {
+            self.string().map(Some)
+        } else {
+            self.skip()?;
+            Ok(None)
+        }
+    }
+
+    /// Takes a value that is a count: a number that is a whole one, not negative and below 2⁵³.
+    pub(crate) fn count(&mut self) -> Result<Option<u64>> {
+        if self.kind()? != Kind::Number {
+            self.skip()?;
+            return Ok(None);
+        }
+        let raw = self.scalar();
+        Ok(whole(raw))
+    }
+
+    /// Takes a count that may also stand in a string.
+    pub(crate) fn loose_count(&mut self) -> Result<Option<u64>> {
+        match self.kind()? {
+            Kind::String => {
+                let text = self.string()?;
+                Ok(whole(text.to_str().trim().as_bytes()))
+            }
+            _ => self.count(),
+        }
+    }
+
+    /// Takes a boolean; `None` (and skips) if the value is of another kind.
+    pub(crate) fn boolean(&mut self) -> Result<Option<bool>> {
+        if self.kind()? != Kind::Bool {
+            self.skip()?;
+            return Ok(None);
+        }
+        match self.scalar() {
+            b"true" => Ok(Some(true)),
+            b"false" => Ok(Some(false)),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Takes a number, a boolean or null as its bytes.
+    pub(crate) fn scalar(&mut self) -> &'a [u8] {
+        let start = self.at;
+        while let Some(byte) = self.bytes.get(self.at) {
+            if matches!(
+                byte,
+                b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'"' | b'{' | b'[' | b':'
+            ) {
+                break;
+            }
+            self.at += 1;
+        }
+        &self.bytes[start..self.at]
+    }
+
+    /// Skips a value of any kind and returns its span.
+    pub(crate) fn skip(&mut self) -> Result<Range<usize>> {
+        let kind = self.kind()?;
+        let start = self.at;
+        match kind {
+            Kind::String => {
+                self.string()?;
+            }
+            Kind::Number | Kind::Bool | Kind::Null => {
+                self.scalar();
+            }
+            Kind::Object | Kind::Array => {
+                let mut depth = 0usize;
+                loop {
+                    match self.bytes.get(self.at).ok_or(Malformed)? {
+                        b'"' => {
+                            self.string()?;
+                            continue;
+                        }
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => depth -= 1,
+                        _ => {}
+                    }
+                    self.at += 1;
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(start..self.at)
+    }
+
+    /// Calls `each` with every key and every string value in the next value, in order, at any depth.
+    pub(crate) fn strings(&mut self, mut each: impl FnMut(Word<'a>)) -> Result {
+        let kind = self.kind()?;
+        if !matches!(kind, Kind::Object | Kind::Array | Kind::String) {
+            self.skip()?;
+            return Ok(());
+        }
+        let mut depth = 0usize;
+        loop {
+            match self.bytes.get(self.at).ok_or(Malformed)? {
+                b'"' => {
+                    let text = self.string()?;
+                    self.skip_blank();
+                    each(if self.bytes.get(self.at) == Some(&b':') {
+                        Word::Key(text)
+                    } else {
+                        Word::Value(text)
+                    });
+                }
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    depth -= 1;
+                    self.at += 1;
+                }
+                _ => self.at += 1,
+            }
+            if depth == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes one byte of punctuation, if it is next.
+    pub(crate) fn take(&mut self, byte: u8) -> bool {
+        self.skip_blank();
+        let found = self.bytes.get(self.at) == Some(&byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Takes one byte of punctuation.
+    pub(crate) fn expect(&mut self, byte: u8) -> Result {
+        if self.take(byte) {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
+    }
+
+    /// Takes a string; the cursor must stand before its quote.
+    pub(crate) fn string(&mut self) -> Result<Text<'a>> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let mut escaped = false;
+        // Most strings are keys and short words: a plain loop beats the set-up of a vector search.
+        let near = self.bytes.len().min(start + 16);
+        while self.at < near {
+            match self.bytes[self.at] {
+                b'"' => return Ok(self.close(start, escaped)),
+                b'\\' => {
+                    escaped = true;
+                    self.at += 2;
+                }
+                _ => self.at += 1,
+            }
+        }
+        loop {
+            let rest = self.bytes.get(self.at..).ok_or(Malformed)?;
+            self.at += memchr2(b'"', b'\\', rest).ok_or(Malformed)?;
+            if self.bytes[self.at] == b'"' {
+                return Ok(self.close(start, escaped));
+            }
+            escaped = true;
+            self.at += 2;
+        }
+    }
+
+    fn close(&mut self, start: usize, escaped: bool) -> Text<'a> {
+        let raw = &self.bytes[start..self.at];
+        self.at += 1;
+        Text { raw, escaped }
+    }
+}
+
+impl<'a> Text<'a> {
+    /// The bytes as they stand in the document.
+    pub(crate) fn raw(self) -> &'a [u8] {
+        self.raw
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.raw.is_empty()
+    }
+
+    /// The string; what is no UTF-8 or no proper escape becomes U+FFFD.
+    pub(crate) fn to_str(self) -> Cow<'a, str> {
+        if self.escaped {
+            Cow::Owned(unescape(self.raw))
+        } else {
+            String::from_utf8_lossy(self.raw)
+        }
+    }
+
+    /// Characters, escapes counted as what they stand for.
+    pub(crate) fn chars(self) -> u64 {
+        let leading = |bytes: &[u8]| {
+            let mut n = 0u64;
+            for piece in bytes.chunks(64) {
+                // Continuation bytes are 0x80 to 0xbf. Short pieces, so that the compiler counts in bytes.
+                n += u64::from(piece.iter().map(|b| u8::from(*b as i8 >= -64)).sum::<u8>());
+            }
+            n
+        };
+        if !self.escaped {
+            return leading(self.raw);
+        }
+        let (mut n, mut rest) = (0, self.raw);
+        while let Some(i) = memchr(b'\\', rest) {
+            n += leading(&rest[..i]);
+            let unicode = rest.get(i + 1) == Some(&b'u');
+            // The low half of a pair is no character of its own.
+            let low = unicode
+                && matches!(rest.get(i + 2), Some(b'd' | b'D'))
+                && matches!(rest.get(i + 3), Some(b'c'..=b'f' | b'C'..=b'F'));
+            n += u64::from(!low);
+            rest = rest
+                .get(i + if unicode { 6 } else { 2 }..)
+                .unwrap_or_default();
+        }
+        n + leading(rest)
+    }
+}
+
+impl PartialEq<str> for Text<'_> {
+    fn eq(&self, other: &str) -> bool {
+        if self.escaped {
+            self.to_str() == other
+        } else {
+            self.raw == other.as_bytes()
+        }
+    }
+}
+
+fn unescape(raw: &[u8]) -> String {
+    let (mut out, mut rest) = (String::with_capacity(raw.len()), raw);
+    while let Some(i) = memchr(b'\\', rest) {
+        out.push_str(&String::from_utf8_lossy(&rest[..i]));
+        let (mut taken, c) = match rest.get(i + 1) {
+            Some(b'"') => (2, '"'),
+            Some(b'\\') => (2, '\\'),
+            Some(b'/') => (2, '/'),
+            Some(b'b') => (2, '\u{8}'),
+            Some(b'f') => (2, '\u{c}'),
+            Some(b'n') => (2, '\n'),
+            Some(b'r') => (2, '\r'),
+            Some(b't') => (2, '\t'),
+            Some(b'u') => {
+                let first = hex4(rest, i + 2);
+                match first {
+                    Some(high @ 0xd800..=0xdbff) => match hex4(rest, i + 8) {
+                        Some(low @ 0xdc00..=0xdfff) if rest.get(i + 6..i + 8) == Some(b"\\u") => {
+                            let code = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                            (
+                                12,
+                                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
+                            )
+                        }
+                        _ => (6, char::REPLACEMENT_CHARACTER),
+                    },
+                    Some(code) => (
+                        6,
+                        char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
+                    ),
+                    None => (2, char::REPLACEMENT_CHARACTER),
+                }
+            }
+            _ => (2, char::REPLACEMENT_CHARACTER),
+        };
+        out.push(c);
+        taken += i;
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    out.push_str(&String::from_utf8_lossy(rest));
+    out
+}
+
+fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + 4)?;
+    digits
+        .iter()
+        .try_fold(0, |n, b| Some(n * 16 + char::from(*b).to_digit(16)?))
+}
+
+/// A count in the spelling of JSON, or `None`: "12", "12.0", "1e3", but neither "-1" nor "1.5" nor more than 2⁵³.
+pub(crate) fn whole(raw: &[u8]) -> Option<u64> {
+    const MOST: u64 = 1 << 53;
+    if !raw.is_empty() && raw.len() <= 16 && raw.iter().all(u8::is_ascii_digit) {
+        let n = raw.iter().fold(0, |n, b| n * 10 + u64::from(b - b'0'));
+        return (n <= MOST).then_some(n);
+    }
+    if raw.len() > 32 || !raw.first()?.is_ascii_digit() {
+        return None;
+    }
+    let n: f64 = std::str::from_utf8(raw).ok()?.parse().ok()?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    (n.fract() == 0.0 && (0.0..=MOST as f64).contains(&n)).then_some(n as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<i32>().prop_map(|n| Value::from(f64::from(n) / 8.0)),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 48, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn spans_of_members_are_the_members(value in any_json(), pretty: bool) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            let mut cursor = Cursor::new(text.as_bytes());
+            let mut seen = Vec::new();
+            let is_object = cursor.object(|c, key| {
+                let span = c.skip()?;
+                let member: Value = serde_json::from_slice(c.slice(span)).unwrap();
+                seen.push((String::from_utf8(key.to_vec()).unwrap(), member));
+                Ok(())
+            }).unwrap();
+            prop_assert!(cursor.at_end());
+            prop_assert_eq!(is_object, value.is_object());
+            if let Value::Object(members) = value {
+                let members: Vec<_> = members.into_iter().collect();
+                prop_assert_eq!(seen, members);
+            }
+        }
+
+        #[test]
+        fn strings_decode_and_count(text: String) {
+            let json = serde_json::to_string(&text).unwrap();
+            let found = Cursor::new(json.as_bytes()).string().unwrap();
+            prop_assert_eq!(found.to_str(), text.as_str());
+            prop_assert_eq!(found.chars(), text.chars().count() as u64);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>, cut in 0usize..64) {
+            let _ = Cursor::new(&bytes).skip();
+            let _ = Cursor::new(&bytes).object(|c, _| c.skip().map(drop));
+            let _ = Cursor::new(&bytes).strings(|w| if let Word::Value(t) = w { t.chars(); t.to_str(); });
+            let mut quoted = b"{\"a\":\"".to_vec();
+            quoted.extend_from_slice(&bytes[..cut.min(bytes.len())]);
+            quoted.push(b'"');
+            let _ = Cursor::new(&quoted).object(|c, _| c.text().map(|t| { t.map(|t| (t.chars(), t.to_str().len())); }));
+        }
+
+        #[test]
+        fn a_cut_document_is_malformed_or_whole(value in any_json(), cut: prop::sample::Index) {
+            let text = serde_json::to_string(&Value::from(vec![value])).unwrap();
+            let cut = cut.index(text.len());
+            prop_assert!(Cursor::new(&text.as_bytes()[..cut]).skip().is_err());
+        }
+    }
+
+    #[test]
+    fn escaped_pairs_are_one_character() {
+        let found = Cursor::new(br#""a\ud83d\ude00b\n""#).string().unwrap();
+        assert_eq!(found.to_str(), "a\u{1f600}b\n");
+        assert_eq!(found.chars(), 4);
+        let lone = Cursor::new(br#""\ud83d!""#).string().unwrap();
+        assert_eq!(lone.to_str(), "\u{fffd}!");
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_only() {
+        for (raw, n) in [
+            ("0", Some(0)),
+            ("12", Some(12)),
+            ("12.0", Some(12)),
+            ("1e3", Some(1000)),
+            ("9007199254740992", Some(1 << 53)),
+            ("9007199254740993", None),
+            ("-1", None),
+            ("1.5", None),
+            ("1e400", None),
+            ("NaN", None),
+            ("", None),
+        ] {
+            assert_eq!(whole(raw.as_bytes()), n, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_nesting_bomb_costs_no_stack() {
+        let bomb = "[".repeat(4_000_000);
+        assert!(Cursor::new(bomb.as_bytes()).skip().is_err());
+        let closed = format!("{}{}", "[".repeat(2_000_000), "]".repeat(2_000_000));
+        assert_eq!(Cursor::new(closed.as_bytes()).skip(), Ok(0..closed.len()));
+    }
+}
