@@ -2,6 +2,7 @@
 //!
 //! Nothing here is `async`, reads a clock or knows of a body type.
 pub mod answer;
+pub mod estimate;
 mod json;
 pub mod limits;
 pub mod outcome;
