@@ -29,13 +29,14 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, Response, StatusCode};
+use http::Extensions;
 use tokio::time::Instant;
 
-use crate::{
-    principal::Principal,
-    wire::{outcome::Outcome, retry_after},
-};
+use crate::principal::Principal;
+
+mod attempt;
+
+pub use attempt::{Attempt, Attempts, Skipped, WaitReason};
 
 /// What a caller may say about one call, put into the request's extensions.
 ///
@@ -154,41 +155,10 @@ struct State {
     under_way: bool,
     max_attempts: Option<u32>,
     max_queue_wait: Option<Duration>,
+    kept: u32,
+    model: Option<Arc<str>>,
+    target: Option<Arc<str>>,
     attempts: Vec<Attempt>,
-}
-
-/// One request that was sent for a call, or was about to be.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Attempt {
-    /// 1 for the first.
-    pub number: u32,
-    /// The model asked for.
-    pub model: Option<Arc<str>>,
-    /// The name of the target, where it is not only another model.
-    pub target: Option<Arc<str>>,
-    /// When it began.
-    pub started: Instant,
-    /// How long a layer waited because of the one before, and why.
-    pub waited: Option<(Duration, WaitReason)>,
-    /// Status of the answer.
-    pub status: Option<StatusCode>,
-    /// What the answer meant.
-    pub outcome: Option<Outcome>,
-    /// From the begin to the answer's head, or to the failure.
-    pub took: Option<Duration>,
-}
-
-/// Where a wait before an attempt came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WaitReason {
-    /// The server stated it.
-    Stated(retry_after::Source),
-    /// Until an exhausted limit has refilled what this request needs.
-    Refill,
-    /// Our own back-off.
-    Backoff,
 }
 
 impl Call {
@@ -281,21 +251,12 @@ impl Call {
             return Some(state.sent);
         }
         let max = *state.max_attempts.get_or_insert(default_max.max(1));
-        if state.sent >= max {
+        if state.sent.saturating_add(state.kept) >= max {
             return None;
         }
         state.sent += 1;
         state.under_way = true;
-        let attempt = Attempt {
-            number: state.sent,
-            model: None,
-            target: None,
-            started: Instant::now(),
-            waited: None,
-            status: None,
-            outcome: None,
-            took: None,
-        };
+        let attempt = state.attempt();
         state.attempts.push(attempt);
         Some(state.sent)
     }
@@ -313,6 +274,7 @@ impl Call {
             .max_attempts
             .unwrap_or(default_max.max(1))
             .saturating_sub(state.sent)
+            .saturating_sub(state.kept)
     }
 
     /// Sets the most attempts if neither the caller nor a layer further out has.
@@ -326,14 +288,51 @@ impl Call {
         self.state().sent
     }
 
-    /// Writes into the latest attempt's entry, if there is one.
+    /// Keeps this many attempts back for other models: a layer further in gets no more than the
+    /// rest.
+    ///
+    /// A fallback sets it while a candidate is tried that is not the last, so that the retries of
+    /// one cannot use up what the next one needs.
+    pub fn keep_attempts(&self, attempts: u32) {
+        self.state().kept = attempts;
+    }
+
+    /// Names the model and the target of the attempts that begin from here on.
+    pub fn aim(&self, model: Option<Arc<str>>, target: Option<Arc<str>>) {
+        let mut state = self.state();
+        state.model = model;
+        state.target = target;
+    }
+
+    /// Enters a candidate that was passed over, so that the list of attempts says why.
+    pub fn skip(&self, model: Option<Arc<str>>, target: Option<Arc<str>>, why: Skipped) {
+        let mut state = self.state();
+        let entry = Attempt {
+            model,
+            target,
+            skipped: Some(why),
+            ..state.attempt()
+        };
+        state.attempts.push(entry);
+    }
+
+    /// The latest attempt was not sent after all: it does not count, and its entry says why.
+    pub fn take_back_attempt(&self, why: Skipped) {
+        let mut state = self.state();
+        if let Some(attempt) = state.latest() {
+            attempt.skipped = Some(why);
+            state.sent = state.sent.saturating_sub(1);
+        }
+    }
+
+    /// Writes into the entry of the latest attempt that was sent, if there is one.
     pub fn note(&self, write: impl FnOnce(&mut Attempt)) {
-        if let Some(attempt) = self.state().attempts.last_mut() {
+        if let Some(attempt) = self.state().latest() {
             write(attempt);
         }
     }
 
-    /// All attempts so far.
+    /// All attempts so far, and the candidates that were passed over.
     #[must_use]
     pub fn attempts(&self) -> Vec<Attempt> {
         self.state().attempts.clone()
@@ -357,6 +356,29 @@ impl Call {
     }
 }
 
+impl State {
+    fn attempt(&self) -> Attempt {
+        Attempt {
+            number: self.sent,
+            model: self.model.clone(),
+            target: self.target.clone(),
+            started: Instant::now(),
+            waited: None,
+            status: None,
+            outcome: None,
+            took: None,
+            skipped: None,
+        }
+    }
+
+    fn latest(&mut self) -> Option<&mut Attempt> {
+        self.attempts
+            .iter_mut()
+            .rev()
+            .find(|attempt| attempt.skipped.is_none())
+    }
+}
+
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
@@ -364,30 +386,6 @@ impl fmt::Debug for Call {
             .field("id", &format_args!("{:016x}", self.0.id))
             .field("attempts", &state.attempts)
             .finish_non_exhaustive()
-    }
-}
-
-/// The attempts that led to a response.
-///
-/// ```
-/// use http::Response;
-/// use tollgate_core::call::Attempts;
-///
-/// let response = Response::new(());
-/// assert!(Attempts::of(&response).is_empty(), "no layer of ours has seen it");
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Attempts;
-
-impl Attempts {
-    /// In the order in which they were begun; empty if no layer left its [`Call`].
-    #[must_use]
-    pub fn of<B>(response: &Response<B>) -> Vec<Attempt> {
-        response
-            .extensions()
-            .get::<Call>()
-            .map(Call::attempts)
-            .unwrap_or_default()
     }
 }
 
@@ -420,5 +418,41 @@ mod tests {
         assert_eq!(call.begin_attempt(5), Some(1));
         call.end_attempt();
         assert_eq!(call.begin_attempt(5), None);
+    }
+
+    #[test]
+    fn attempts_that_are_kept_back_are_for_the_layer_that_keeps_them() {
+        let call = Call::new(CallOptions::new());
+        call.default_max_attempts(4);
+        assert_eq!(call.begin_attempt(4), Some(1));
+        call.keep_attempts(2);
+        call.end_attempt();
+        assert_eq!(call.attempts_left(4), 1);
+        assert_eq!(call.begin_attempt(4), Some(2), "a retry further in");
+        call.end_attempt();
+        assert_eq!(
+            call.begin_attempt(4),
+            None,
+            "the rest is for the next model"
+        );
+        call.keep_attempts(0);
+        assert_eq!(call.begin_attempt(4), Some(3));
+    }
+
+    #[test]
+    fn what_was_not_sent_does_not_count_and_says_why() {
+        let call = Call::new(CallOptions::new());
+        call.aim(Some("m-1".into()), None);
+        assert_eq!(call.begin_attempt(1), Some(1));
+        call.end_attempt();
+        call.take_back_attempt(Skipped::DeadCredential);
+        call.skip(Some("m-2".into()), None, Skipped::CoolingDown);
+        assert_eq!(call.begin_attempt(1), Some(1));
+        call.note(|attempt| attempt.took = Some(Duration::ZERO));
+        let all = call.attempts();
+        assert_eq!(all[0].skipped, Some(Skipped::DeadCredential));
+        assert_eq!(all[1].model.as_deref(), Some("m-2"));
+        assert_eq!(all[2].model.as_deref(), Some("m-1"));
+        assert_eq!((all[2].skipped, all[2].took), (None, Some(Duration::ZERO)));
     }
 }

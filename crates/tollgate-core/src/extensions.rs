@@ -2,9 +2,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Extensions, HeaderValue, Response, StatusCode, header};
 
-use crate::wire::prompt::Endpoint;
+use crate::{
+    call::{Call, CallOptions},
+    wire::prompt::Endpoint,
+};
 
 /// A refusal of our own: the provider has not seen the request.
 ///
@@ -206,6 +209,33 @@ impl Refused {
         };
         Bytes::from(value.to_string())
     }
+}
+
+/// A request's extensions without what is not ours.
+///
+/// Who sends a request to another origin keeps these alone: what a stranger has put there may hold
+/// a secret of the first origin.
+///
+/// ```
+/// use http::Extensions;
+/// use tollgate_core::{call::CallOptions, extensions::ours};
+///
+/// let mut extensions = Extensions::new();
+/// extensions.insert(CallOptions::new());
+/// extensions.insert(String::from("a secret"));
+/// let kept = ours(&extensions);
+/// assert!(kept.get::<CallOptions>().is_some() && kept.get::<String>().is_none());
+/// ```
+#[must_use]
+pub fn ours(extensions: &Extensions) -> Extensions {
+    let mut kept = Extensions::new();
+    if let Some(call) = extensions.get::<Call>() {
+        kept.insert(call.clone());
+    }
+    if let Some(options) = extensions.get::<CallOptions>() {
+        kept.insert(options.clone());
+    }
+    kept
 }
 
 /// Which candidate of a chain served a response.

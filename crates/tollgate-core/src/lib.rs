@@ -23,6 +23,7 @@ pub mod clock;
 pub mod extensions;
 pub mod price;
 pub mod principal;
+pub mod resend;
 pub mod wire;
 
 /// The usual boxed error.
