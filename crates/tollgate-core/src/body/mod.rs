@@ -9,6 +9,7 @@
 //! - In a struct that holds a body and a guard, the body stands first: fields are dropped in order,
 //!   so an inner watcher reports before an outer one asks it.
 mod end;
+mod goal;
 mod observe;
 mod peek;
 mod read;

@@ -1,10 +1,11 @@
 //! Read a request's body once, up to a cap, and share it.
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, header, request::Parts};
 use http_body::Body;
 use pin_project::pin_project;
@@ -56,9 +57,8 @@ pub type WholeRequest = (Parts, Bytes, Facts);
 /// Reads a request whose body is [`readable`], and its [`Facts`].
 ///
 /// Facts that a layer further out has left are taken over when they describe these very bytes; else
-/// they are read, and left in the extensions. A body of one frame is not copied.
+/// they are read, and left in the extensions. A body of one frame of [`Bytes`] is not copied.
 #[pin_project]
-#[derive(Debug)]
 pub struct ReadRequest<B> {
     parts: Option<Parts>,
     #[pin]
@@ -68,7 +68,10 @@ pub struct ReadRequest<B> {
     size: u64,
 }
 
-impl<B: Body<Data: Into<Bytes>>> ReadRequest<B> {
+/// The most that is set aside on the word of a size hint; beyond it memory grows as bytes come.
+const MAX_RESERVE: u64 = 1 << 20;
+
+impl<B: Body> ReadRequest<B> {
     /// Begins to read.
     pub fn new(request: Request<B>) -> Self {
         let (parts, body) = request.into_parts();
@@ -105,10 +108,12 @@ impl<B: Body<Data: Into<Bytes>>> ReadRequest<B> {
             let data = match ready!(this.body.as_mut().poll_frame(cx)) {
                 None => break true,
                 Some(Err(_)) => break false,
-                // Trailers of a request are of no use to a provider and cannot be sent again.
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => data.into(),
-                    Err(_) => continue,
+                    // No copy when the data is `Bytes` already.
+                    Ok(mut data) => data.copy_to_bytes(data.remaining()),
+                    // Trailers end a body. Those of a request are of no use to a provider and
+                    // cannot be sent again.
+                    Err(_) => break true,
                 },
             };
             if held == 0 {
@@ -116,8 +121,8 @@ impl<B: Body<Data: Into<Bytes>>> ReadRequest<B> {
                 continue;
             }
             if this.more.is_empty() {
-                // Sized once: the hint is exact and within the cap.
-                this.more.reserve(usize::try_from(*this.size).unwrap_or(0));
+                let size = usize::try_from((*this.size).min(MAX_RESERVE)).unwrap_or(0);
+                this.more.reserve(size);
                 this.more.extend_from_slice(this.first);
                 this.first.clear();
             }
@@ -142,5 +147,15 @@ impl<B: Body<Data: Into<Bytes>>> ReadRequest<B> {
             }
         };
         Poll::Ready(Ok((parts, body, facts)))
+    }
+}
+
+impl<B> fmt::Debug for ReadRequest<B> {
+    /// Shows how much was read, and none of it: it is a prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadRequest")
+            .field("read", &(self.first.len() + self.more.len()))
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,239 @@
+//! What is looked for in one response, and what was found.
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, header, response::Parts};
+use http_body::{Body, Frame};
+
+use super::PeekPolicy;
+use crate::{
+    clock,
+    extensions::Refused,
+    wire::{
+        answer::{Answer, AnswerReader},
+        outcome::{Verdict, judge, judge_in_band},
+        prompt::{Endpoint, RequestFacts},
+    },
+};
+
+/// Beside a [`Verdict`] in the extensions: the body was looked into, not only the head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LookedInto;
+
+pub(super) enum Goal {
+    /// Known already, from a layer further in.
+    Known(Verdict),
+    /// Known from the head.
+    Head(Endpoint),
+    /// Read an error's document.
+    Document { endpoint: Endpoint, cap: usize },
+    /// Read on until content begins.
+    Content {
+        reader: Box<AnswerReader>,
+        cap: usize,
+    },
+    /// Read the whole answer.
+    Whole {
+        reader: Box<AnswerReader>,
+        cap: usize,
+        validate: bool,
+    },
+}
+
+/// What ended the looking.
+pub(super) enum Seen<E> {
+    Enough,
+    End,
+    Error(E),
+}
+
+impl Goal {
+    pub(super) fn of<B: Body>(
+        response: &Response<B>,
+        facts: Option<&RequestFacts>,
+        policy: &PeekPolicy,
+    ) -> Self {
+        let status = response.status();
+        let endpoint = facts.map_or(Endpoint::Other, |facts| facts.endpoint);
+        let needed = match facts {
+            Some(facts) if Refused::of(response).is_none() => {
+                Self::needed(response, facts, endpoint, policy)
+            }
+            _ => Self::Head(endpoint),
+        };
+        match response.extensions().get::<Verdict>() {
+            // One that was found in the head alone does not tell what the body says.
+            Some(verdict)
+                if verdict.status == status
+                    && (matches!(needed, Self::Head(_))
+                        || response.extensions().get::<LookedInto>().is_some()) =>
+            {
+                Self::Known(verdict.clone())
+            }
+            _ => needed,
+        }
+    }
+
+    fn needed<B: Body>(
+        response: &Response<B>,
+        facts: &RequestFacts,
+        endpoint: Endpoint,
+        policy: &PeekPolicy,
+    ) -> Self {
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            return Self::Document {
+                endpoint,
+                cap: policy.error_cap,
+            };
+        }
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+        if !status.is_success() || bodiless || !holdable(endpoint) || facts.background {
+            return Self::Head(endpoint);
+        }
+        let reader = || Box::new(AnswerReader::new(endpoint, status, response.headers()));
+        if facts.stream || is_event_stream(response.headers()) {
+            return Self::Content {
+                reader: reader(),
+                cap: policy.stream_cap,
+            };
+        }
+        match policy.hold_answer {
+            // One that is larger by its own word is passed as it comes at once.
+            Some(cap) if response.body().size_hint().lower() <= cap as u64 => Self::Whole {
+                reader: reader(),
+                cap,
+                validate: policy.validate,
+            },
+            _ => Self::Head(endpoint),
+        }
+    }
+
+    /// Takes a data frame; `held` is the length of all frames with this one. True if enough was seen.
+    pub(super) fn take(&mut self, data: &Bytes, held: usize) -> bool {
+        match self {
+            Self::Known(_) | Self::Head(_) => true,
+            Self::Document { cap, .. } => held >= *cap,
+            Self::Content { reader, cap } => {
+                let before = held - data.len();
+                let mut rest = data.slice(..data.len().min(*cap - before));
+                while !rest.is_empty() {
+                    // A line at a time: what ends the look, content or an error, must not hang on
+                    // how the bytes were cut into frames.
+                    let line = rest
+                        .iter()
+                        .position(|byte| matches!(byte, b'\n' | b'\r'))
+                        .map_or(rest.len(), |at| at + 1);
+                    reader.feed(&rest.split_to(line));
+                    if tells(reader.answer()) {
+                        return true;
+                    }
+                }
+                held >= *cap
+            }
+            Self::Whole { reader, cap, .. } => {
+                if held > *cap {
+                    return true;
+                }
+                reader.feed(data);
+                false
+            }
+        }
+    }
+
+    /// What was found. `front` are the frames that were read.
+    pub(super) fn verdict<E>(
+        &mut self,
+        parts: &Parts,
+        front: &VecDeque<Frame<Bytes>>,
+        seen: &Seen<E>,
+    ) -> Verdict {
+        let judged = |endpoint, document: Option<&[u8]>| {
+            judge(
+                endpoint,
+                parts.status,
+                &parts.headers,
+                document,
+                clock::wall(),
+            )
+        };
+        let (reader, validate) = match self {
+            Self::Known(verdict) => return verdict.clone(),
+            Self::Head(endpoint) => return judged(*endpoint, None),
+            Self::Document { endpoint, cap } => {
+                return judged(*endpoint, Some(&document(front, *cap)));
+            }
+            Self::Content { reader, .. } => (reader, None),
+            Self::Whole {
+                reader, validate, ..
+            } => (reader, Some(*validate)),
+        };
+        if matches!(seen, Seen::End) {
+            reader.end();
+        }
+        let answer = reader.answer();
+        match (seen, validate) {
+            // Passed on for its size or its slowness: whoever reads it will see how it ends.
+            (Seen::Enough, Some(_)) => return Verdict::ok(parts.status),
+            (Seen::Enough, None) if answer.error.is_none() => return Verdict::ok(parts.status),
+            _ => {}
+        }
+        if let Some(error) = &answer.error {
+            return judge_in_band(parts.status, &parts.headers, error, clock::wall());
+        }
+        let broken = match (seen, validate) {
+            (Seen::Enough, _) => false,
+            (Seen::Error(_), _) => true,
+            (Seen::End, Some(validate)) => validate && answer.readable && !answer.complete,
+            // A stream that ends before its first content and without a terminal event, or without
+            // a byte, has delivered nothing.
+            (Seen::End, None) => {
+                let nothing =
+                    !answer.content_started && !answer.complete && answer.finish.is_none();
+                (answer.readable && nothing) || !front.iter().any(Frame::is_data)
+            }
+        };
+        if broken {
+            Verdict::broken(parts.status)
+        } else {
+            Verdict::ok(parts.status)
+        }
+    }
+
+    /// Whether the body is looked into.
+    pub(super) fn looks(&self) -> bool {
+        !matches!(self, Self::Known(_) | Self::Head(_))
+    }
+
+    /// Whether the timeout counts from one frame to the next.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole { .. })
+    }
+}
+
+/// Whether the answers are documents or events. Speech is audio, to be heard as it comes.
+fn holdable(endpoint: Endpoint) -> bool {
+    !endpoint.deferred() && !matches!(endpoint, Endpoint::Other | Endpoint::Speech)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const KIND: &[u8] = b"text/event-stream";
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.as_bytes().get(..KIND.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
+}
+
+/// Whether a stream needs to be held no longer.
+fn tells(answer: &Answer) -> bool {
+    answer.content_started || answer.complete || answer.error.is_some() || !answer.readable
+}
+
+fn document(front: &VecDeque<Frame<Bytes>>, cap: usize) -> Vec<u8> {
+    let mut document = Vec::new();
+    for data in front.iter().filter_map(Frame::data_ref) {
+        let room = cap - document.len();
+        document.extend_from_slice(&data[..data.len().min(room)]);
+    }
+    document
+}
