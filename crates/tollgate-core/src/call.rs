@@ -266,6 +266,14 @@ impl Call {
         self.state().under_way = false;
     }
 
+    /// The number of the attempt that a layer further out has begun and not ended; `None` before
+    /// the first and between two.
+    #[must_use]
+    pub fn attempt_under_way(&self) -> Option<u32> {
+        let state = self.state();
+        state.under_way.then_some(state.sent)
+    }
+
     /// How many more requests may be sent; `default_max` as for [`begin_attempt`](Self::begin_attempt).
     #[must_use]
     pub fn attempts_left(&self, default_max: u32) -> u32 {

@@ -130,7 +130,7 @@ impl std::error::Error for InvalidPrice {}
 /// What one model charges for a token.
 ///
 /// Unset kinds are charged as what they are part of: cached input and cache writes as input,
-/// reasoning as output.
+/// reasoning as output. Audio has no price of its own yet: a cost with audio in it is a lower bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Price {
@@ -216,7 +216,10 @@ impl Price {
             + hour_price.times(hour)
             + self.output.times(output);
         let bound = |count: Count| matches!(count, Count::AtLeast(_));
-        if !known || bound(usage.input) || bound(usage.output) {
+        // Audio is dearer than text everywhere.
+        let some = |count: Count| count.get().is_some_and(|n| n > 0);
+        let audio = some(usage.audio_input) || some(usage.audio_output);
+        if !known || audio || bound(usage.input) || bound(usage.output) {
             Cost::AtLeast(sum)
         } else {
             Cost::Exact(sum)
@@ -337,8 +340,10 @@ mod tests {
     // U15
     #[test]
     fn an_unpriced_model_costs_an_unknown_amount() {
-        let mut usage = Usage::default();
-        usage.input = Count::Exact(10);
+        let mut usage = Usage {
+            input: Count::Exact(10),
+            ..Usage::default()
+        };
         assert_eq!(PriceTable::new().cost("m", &usage), Cost::Unknown);
         let table = PriceTable::new().with("m", Price::per_million("1", "2").unwrap());
         assert_eq!(
@@ -353,14 +358,28 @@ mod tests {
         );
     }
 
+    #[test]
+    fn audio_at_the_price_of_text_is_a_lower_bound() {
+        let price = Price::per_million("1", "10").unwrap();
+        let usage = Usage {
+            input: Count::Exact(100),
+            audio_input: Count::Exact(40),
+            output: Count::Exact(0),
+            ..Usage::default()
+        };
+        assert_eq!(price.cost(&usage), Cost::AtLeast(Pico::new(100_000_000)));
+    }
+
     // U13
     #[test]
     fn reasoning_is_part_of_the_output_and_costs_once() {
         let price = Price::per_million("1", "10").unwrap();
-        let mut usage = Usage::default();
-        usage.input = Count::Exact(0);
-        usage.output = Count::Exact(100);
-        usage.reasoning = Count::Exact(80);
+        let usage = Usage {
+            input: Count::Exact(0),
+            output: Count::Exact(100),
+            reasoning: Count::Exact(80),
+            ..Usage::default()
+        };
         assert_eq!(price.cost(&usage), Cost::Exact(Pico::new(1_000_000_000)));
     }
 
@@ -383,12 +402,14 @@ mod tests {
             hour in any::<u64>(), output in any::<u64>(),
         ) {
             let price = Price::per_million("1000", "1000").unwrap().cached("1").unwrap();
-            let mut usage = Usage::default();
-            usage.input = Count::Exact(input);
-            usage.cached_input = Count::Exact(cached);
-            usage.cache_write = Count::Exact(written);
-            usage.cache_write_1h = Count::Exact(hour);
-            usage.output = Count::Exact(output);
+            let usage = Usage {
+                input: Count::Exact(input),
+                cached_input: Count::Exact(cached),
+                cache_write: Count::Exact(written),
+                cache_write_1h: Count::Exact(hour),
+                output: Count::Exact(output),
+                ..Usage::default()
+            };
             let most = price.input.times(input) + price.output.times(output);
             prop_assert!(price.cost(&usage).get().unwrap() <= most);
         }

@@ -201,6 +201,17 @@ impl RequestFacts {
         self
     }
 
+    /// The same facts of the document as [`ask_for_usage`] made it, without reading it again.
+    #[must_use]
+    pub fn asking_for_usage(&self, body: &Bytes) -> Self {
+        Self {
+            include_usage: Some(true),
+            body_len: body.len() as u64,
+            source: body.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Facts of a request whose body was not read: only what the path tells.
     #[must_use]
     pub fn unread(endpoint: Endpoint) -> Self {
