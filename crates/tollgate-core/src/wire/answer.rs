@@ -1,16 +1,15 @@
 //! What an answer says, read while its bytes pass by.
-use std::{fmt, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    limits::Dimension,
-    outcome::ErrorClass,
     prompt::Endpoint,
-    retry_after::RetryAfter,
     usage::{Finish, Usage},
 };
+
+pub use super::error::{Code, WireError};
 
 /// What a body is, whatever its content type says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -31,43 +30,6 @@ pub enum BodyKind {
     Text,
     /// Anything else, or encoded.
     Binary,
-}
-
-/// An error's code as sent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Code {
-    /// A JSON number.
-    Number(i64),
-    /// A JSON string.
-    Word(Box<str>),
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(n) => n.fmt(f),
-            Self::Word(word) => word.fmt(f),
-        }
-    }
-}
-
-/// An error as a provider stated it, without its text, which may quote the prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WireError {
-    /// `type`, as sent.
-    pub kind: Option<Box<str>>,
-    /// `code`, as sent.
-    pub code: Option<Code>,
-    /// Google's status word.
-    pub status_word: Option<Box<str>>,
-    /// What it means.
-    pub class: ErrorClass,
-    /// Which limit refused, if the text or the type names it.
-    pub what: Option<Dimension>,
-    /// The wait that the document states.
-    pub retry_after: Option<RetryAfter>,
 }
 
 /// What one answer says.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is `async`, reads a clock or knows of a body type.
 pub mod answer;
+mod error;
 pub mod estimate;
 mod json;
 pub mod limits;
@@ -9,4 +10,5 @@ pub mod outcome;
 pub mod prompt;
 pub mod retry_after;
 pub mod sse;
+mod time;
 pub mod usage;

@@ -3,7 +3,13 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
-use super::{answer::WireError, limits::Dimension, prompt::Endpoint, retry_after::RetryAfter};
+use super::{
+    answer::WireError,
+    error::{self, Head},
+    limits::Dimension,
+    prompt::Endpoint,
+    retry_after::{self, RetryAfter},
+};
 
 /// The kind of an error, told from status, type, code and text together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +147,37 @@ impl Verdict {
             class: None,
             retry_after: None,
             should_retry: None,
+        }
+    }
+
+    fn on_error(head: Head<'_>, error: &WireError) -> Self {
+        let should_retry = head.headers.get("x-should-retry").and_then(|value| {
+            value
+                .to_str()
+                .ok()?
+                .trim()
+                .to_ascii_lowercase()
+                .parse()
+                .ok()
+        });
+        let retry_after = retry_after::wait_from_headers(head.headers, head.now)
+            .or(error.retry_after.filter(|stated| !stated.wait.is_zero()));
+        let mut outcome = error.class.into();
+        if let Outcome::RateLimited {
+            what,
+            retry_after: wait,
+            ..
+        } = &mut outcome
+        {
+            what.clone_from(&error.what);
+            *wait = retry_after.map(|stated| stated.wait);
+        }
+        Self {
+            status: head.status,
+            outcome,
+            class: Some(error.class),
+            retry_after,
+            should_retry,
         }
     }
 
@@ -303,23 +340,22 @@ pub fn judge(
     body: Option<&[u8]>,
     now: SystemTime,
 ) -> Verdict {
-    let _ = (endpoint, headers, body, now);
-    let outcome = match status.as_u16() {
-        ..=399 => Outcome::Ok,
-        401 | 403 => Outcome::Unauthorized,
-        402 => Outcome::QuotaExhausted,
-        404 => Outcome::ModelGone,
-        408 | 504 => Outcome::Timeout,
-        429 => Outcome::RateLimited {
-            what: None,
-            retry_after: None,
-            never_fits: false,
-        },
-        503 | 529 => Outcome::Overloaded,
-        500.. => Outcome::ServerError,
-        _ => Outcome::Invalid,
+    let _ = endpoint;
+    let failed = status.as_u16() >= 400;
+    let head = Head {
+        status,
+        headers,
+        now,
     };
-    Verdict::of(status, outcome)
+    let error = match body {
+        Some(body) if failed => Some(error::read(body).unwrap_or_else(|| error::plain(body))),
+        Some(body) => error::read(body).filter(|document| document.in_band),
+        None => failed.then(error::Document::default),
+    };
+    match error {
+        None => Verdict::ok(status),
+        Some(document) => Verdict::on_error(head, &document.judge(head)),
+    }
 }
 
 /// Judges an error that came inside an answer of status 200, such as the first event of a stream.
@@ -330,10 +366,12 @@ pub fn judge_in_band(
     error: &WireError,
     now: SystemTime,
 ) -> Verdict {
-    let _ = (headers, now);
-    let mut verdict = Verdict::of(status, error.class.into());
-    verdict.class = Some(error.class);
-    verdict
+    let head = Head {
+        status,
+        headers,
+        now,
+    };
+    Verdict::on_error(head, error)
 }
 
 impl From<ErrorClass> for Outcome {
