@@ -11,6 +11,7 @@
 //! | [`Tap`](body::Tap) | response | the innermost layer that watches the body | layers outside |
 //! | [`Verdict`](wire::outcome::Verdict) | response | the innermost layer that judges | layers outside |
 //! | [`Refused`](extensions::Refused) | response | a layer that refuses | layers outside, the caller |
+//! | [`GaveUp`](extensions::GaveUp) | response | the retry layer | layers outside, the caller |
 //! | [`ServedBy`](extensions::ServedBy) | response | the fallback layer | the recorder, the caller |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -21,6 +22,7 @@ pub mod call;
 pub mod classify;
 pub mod clock;
 pub mod extensions;
+mod gave_up;
 pub mod price;
 pub mod principal;
 pub mod resend;
