@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Extensions, HeaderValue, Response, StatusCode, header};
 
+pub use crate::gave_up::{GaveUp, GaveUpReason};
 use crate::{
     call::{Call, CallOptions},
     wire::prompt::Endpoint,
