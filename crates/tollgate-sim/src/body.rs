@@ -76,6 +76,13 @@ impl SimBody {
         body
     }
 
+    /// A body whose steps are made as it is read.
+    pub(crate) fn lazy(more: Box<dyn Steps>) -> Self {
+        let mut body = Self::default();
+        body.more = Some(more);
+        body
+    }
+
     pub(crate) fn watched(mut self, watch: Box<dyn Watch>) -> Self {
         self.watch = Some(watch);
         self

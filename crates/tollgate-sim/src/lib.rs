@@ -4,6 +4,8 @@
 //!
 //! * [`ReadyProbe`](probe::ReadyProbe) wraps any service and counts what a tower layer may not do to it.
 //! * [`Scripted`](script::Scripted) answers with what the test wrote down, and logs every attempt.
+//! * [`SimProvider`] is a provider with books of its own: it enforces limits to the last unit, charges, refuses,
+//!   streams, fails where it is told to, and keeps an [`Account`] of what it saw.
 //!
 //! All of them run on tokio's clock, so a test with paused time needs no real second.
 //!
@@ -34,13 +36,32 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod account;
+mod answer;
+mod bend;
 mod body;
+mod books;
+mod charge;
 mod collect;
 mod error;
+mod fault;
+mod latency;
+mod limit;
+mod mix;
 pub mod probe;
+mod provider;
 pub mod script;
+mod wall;
 
 pub use self::{
-    body::{SimBody, Step},
-    error::SimError,
+    account::{Account, Decision, LimitUse, Seen, Totals},
+    body::{BodyFate, SimBody, Step},
+    books::Enforcement,
+    charge::{Billed, Charging, Cost},
+    error::{SimClassify, SimError},
+    fault::{Fault, Incoming},
+    latency::Latency,
+    limit::{SimLimit, Unit},
+    mix::FaultMix,
+    provider::{Endpoint, ResponseFuture, SimBuilder, SimProvider},
 };

@@ -32,6 +32,7 @@ mod attempt;
 mod reply;
 mod service;
 
+pub(crate) use self::reply::Kind;
 pub use self::{
     attempt::Attempt,
     reply::Reply,

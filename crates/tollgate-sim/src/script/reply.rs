@@ -13,9 +13,9 @@ use crate::{
 /// One scripted answer: a status with headers and a body, an error, or silence.
 #[derive(Clone)]
 pub struct Reply {
-    pub(super) kind: Kind,
-    pub(super) after: Duration,
-    pub(super) read_request: bool,
+    pub(crate) kind: Kind,
+    pub(crate) after: Duration,
+    pub(crate) read_request: bool,
     status: StatusCode,
     headers: HeaderMap,
     extensions: Extensions,
@@ -23,7 +23,7 @@ pub struct Reply {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Answer,
     Error(SimError),
     Pending,
@@ -243,7 +243,7 @@ impl Reply {
         self
     }
 
-    pub(super) fn into_response(self) -> Response<SimBody> {
+    pub(crate) fn into_response(self) -> Response<SimBody> {
         let mut response = Response::new(SimBody::new(self.steps));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
