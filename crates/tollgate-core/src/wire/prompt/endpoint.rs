@@ -1,5 +1,5 @@
 //! Endpoints, told by the shape of the path.
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use http::{Method, Uri};
 
@@ -126,6 +126,33 @@ pub fn endpoint(method: &Method, uri: &Uri) -> Endpoint {
     route(method, uri).endpoint
 }
 
+/// Where the model's name stands in the path, percent-coded as it is; `None` if it stands elsewhere.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Method, Uri};
+/// use tollgate_core::wire::prompt::model_in_path;
+///
+/// let uri = Uri::from_static("/v1beta/models/gemini-x:generateContent?alt=sse");
+/// let span = model_in_path(&Method::POST, &uri).unwrap();
+/// assert_eq!(&uri.path()[span], "gemini-x");
+/// ```
+#[must_use]
+pub fn model_in_path(method: &Method, uri: &Uri) -> Option<Range<usize>> {
+    if *method != Method::POST {
+        return None;
+    }
+    let path = uri.path().trim_end_matches('/');
+    let model = match by_model(path) {
+        Some((_, _, model, _)) => model,
+        None => after(path, "/deployments/")?,
+    };
+    // It is a slice of the path, so its place is the distance.
+    let start = model.as_ptr() as usize - path.as_ptr() as usize;
+    Some(start..start + model.len())
+}
+
 pub(super) fn route<'u>(method: &Method, uri: &'u Uri) -> Route<'u> {
     let path = uri.path().trim_end_matches('/');
     let mut found = Route {
@@ -137,7 +164,7 @@ pub(super) fn route<'u>(method: &Method, uri: &'u Uri) -> Route<'u> {
     if *method != Method::POST {
         return found;
     }
-    if let Some((endpoint, dialect, model, stream)) = model_in_path(path) {
+    if let Some((endpoint, dialect, model, stream)) = by_model(path) {
         found.endpoint = endpoint;
         found.dialect = dialect;
         found.model = Some(percent_decode(model));
@@ -153,7 +180,7 @@ pub(super) fn route<'u>(method: &Method, uri: &'u Uri) -> Route<'u> {
 }
 
 /// Paths that name the model and the verb: Gemini, Vertex, Bedrock, Hugging Face, Cloudflare.
-fn model_in_path(path: &str) -> Option<(Endpoint, Dialect, &str, bool)> {
+fn by_model(path: &str) -> Option<(Endpoint, Dialect, &str, bool)> {
     if let Some((rest, verb)) = path.rsplit_once(':') {
         let model = rest.rsplit_once("/models/").map(|(_, m)| m);
         if let Some(model) = model.filter(|m| !m.contains('/') && !verb.contains('/')) {
@@ -387,6 +414,9 @@ mod tests {
             assert_eq!(route.dialect, dialect, "{path}");
             assert_eq!(route.model.as_deref(), model, "{path}");
             assert_eq!(route.stream, stream, "{path}");
+            let span = model_in_path(&Method::POST, &uri);
+            let raw = span.map(|span| percent_decode(&uri.path()[span]).into_owned());
+            assert_eq!(raw.as_deref(), model, "{path}");
         }
     }
 }

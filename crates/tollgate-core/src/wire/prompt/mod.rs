@@ -10,7 +10,7 @@ mod multipart;
 mod read;
 
 pub use edit::{ask_for_usage, insert_value, remove_value, rename_key, replace_value};
-pub use endpoint::{Endpoint, endpoint};
+pub use endpoint::{Endpoint, endpoint, model_in_path};
 
 /// Whose shapes are spoken, for documents that we make ourselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
