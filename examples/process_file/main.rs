@@ -1,0 +1,123 @@
+//! Runs every row of a JSONL file against an LLM API: the job that every team writes by hand once.
+//!
+//! ```sh
+//! # A bundled sample against a simulated provider with tight limits:
+//! cargo run --release --example process_file
+//!
+//! # A file against a provider:
+//! cargo run --release --example process_file -- \
+//!     --input prompts.jsonl --output answers.jsonl --rpm 500 --tpm 200000 --fallback gpt-5-mini
+//! ```
+//!
+//! A row is a request body as it would be posted. With `messages` it goes to chat/completions, with `input` and an
+//! embeddings model to embeddings, with `input` otherwise to responses; its `metadata` is yours, is not sent, and
+//! comes back. Lines of OpenAI's Batch file format are read too and are answered in its output form. The output has
+//! one line for each row, in the order in which they finish:
+//!
+//! ```json
+//! {"metadata": {"id": 7}, "request": {"model": "…"}, "response": {"choices": ["…"]}}
+//! {"metadata": {"id": 8}, "request": {"model": "…"}, "error": {"type": "…", "message": "…", "status": 400, "attempts": 1}}
+//! ```
+//!
+//! A run that was stopped or killed loses no line that it has written, and `--resume` goes on from there.
+//!
+//! How it is made: [`rows`] reads a row when there is room for it, [`run`] sends it through the layers of
+//! [`client`], [`output`] writes its line, [`resume`] reads those lines again.
+#![allow(unreachable_pub)] // a program has no API: `pub` here means "for the other files"
+
+use std::{io::Write as _, process::ExitCode};
+
+use tokio::time::Instant;
+
+use crate::{
+    args::{Args, Job},
+    progress::Progress,
+    run::Run,
+    stop::{STOPPED, Stop},
+    summary::Summary,
+    tally::Tally,
+};
+
+mod answer;
+mod args;
+mod client;
+mod files;
+mod json;
+mod output;
+mod progress;
+mod resume;
+mod rows;
+mod run;
+mod stop;
+mod summary;
+mod tally;
+mod target;
+mod wire;
+
+/// The run broke off.
+const BROKE_OFF: u8 = 1;
+/// The run could not begin.
+const UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let job = match Args::read().and_then(Args::job) {
+        Ok(job) => job,
+        Err(sentence) => return fail(UNUSABLE, &sentence),
+    };
+    // One thread serves hundreds of calls; they spend their time waiting.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(process(job)),
+        Err(error) => fail(BROKE_OFF, &format!("cannot start: {error}")),
+    }
+}
+
+async fn process(job: Job) -> ExitCode {
+    let prepared = files::input(job.input.as_deref())
+        .and_then(|input| files::output(&job).map(|output| (input, output)));
+    let (input, (output, done)) = match prepared {
+        Ok(prepared) => prepared,
+        Err(sentence) => return fail(UNUSABLE, &sentence),
+    };
+    let Some(target) = job.target else {
+        return fail(UNUSABLE, "the simulated provider is not there yet");
+    };
+    let tally = Tally::default();
+    let stop = Stop::default();
+    let progress = Progress::new(tally.clone(), input.lines);
+    let run = Run {
+        rows: rows::Rows::new(input.rows, job.endpoint),
+        done,
+        client: wire::Wire::new(client::http(job.concurrency), tally.clone()),
+        target,
+        output,
+        concurrency: job.concurrency,
+        tally: tally.clone(),
+        stop: stop.clone(),
+    };
+    let began = Instant::now();
+    let outcome = tokio::select! {
+        outcome = run.to_the_end() => outcome,
+        Err(error) = stop.follow_signals(&progress) => Err(error),
+        _ = progress.follow() => Ok(()),
+    };
+    progress.finish();
+    let summary = Summary {
+        tally: &tally,
+        wall: began.elapsed(),
+        strangers: 0,
+    };
+    let _ = std::io::stdout().write_all(summary.text().as_bytes());
+    match outcome {
+        Err(error) => fail(BROKE_OFF, &format!("the run broke off: {error}")),
+        Ok(()) if stop.stopped() => ExitCode::from(STOPPED),
+        Ok(()) => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(code: u8, sentence: &str) -> ExitCode {
+    eprintln!("process_file: {sentence}");
+    ExitCode::from(code)
+}
