@@ -37,11 +37,11 @@ pub struct Args {
     api_key: Option<String>,
 
     /// Requests per window. Without it, learned from the provider's headers.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     rpm: Option<u64>,
 
     /// Tokens per window, input and output together. Without it, learned from the provider's headers.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     tpm: Option<u64>,
 
     /// Length of the window in seconds.
@@ -56,8 +56,7 @@ pub struct Args {
     /// Most requests sent for one row, those to other models included.
     #[arg(
         long,
-        value_name = "K",
-        default_value_t = 8,
+        value_name = "K", default_value = "8", value_parser = small_count,
         allow_negative_numbers = true
     )]
     max_attempts: u32,
@@ -65,11 +64,10 @@ pub struct Args {
     /// Most rows under way at one time; each may need a connection.
     #[arg(
         long,
-        value_name = "N",
-        default_value_t = 512,
+        value_name = "N", default_value = "512", value_parser = small_count,
         allow_negative_numbers = true
     )]
-    concurrency: usize,
+    concurrency: u32,
 
     /// Models that serve a row whose own model cannot, in this order.
     #[arg(long, value_name = "MODEL,MODEL", value_delimiter = ',')]
@@ -161,16 +159,6 @@ impl Args {
     ///
     /// A sentence about the first thing that cannot be.
     pub fn job(self) -> Result<Job, String> {
-        let no_zero = |name: &str, value: Option<u64>| match value {
-            Some(0) => Err(format!(
-                "--{name} 0 would let no request through; it must be 1 or more"
-            )),
-            other => Ok(other),
-        };
-        let requests = no_zero("rpm", self.rpm)?;
-        let tokens = no_zero("tpm", self.tpm)?;
-        no_zero("max-attempts", Some(self.max_attempts.into()))?;
-        no_zero("concurrency", Some(self.concurrency as u64))?;
         let window = seconds("window-secs", self.window_secs)?;
         let timeout = seconds("timeout-secs", self.timeout_secs)?;
         if let Some(path) = &self.endpoint {
@@ -209,16 +197,28 @@ impl Args {
             output,
             existing,
             target,
-            requests,
-            tokens,
+            requests: self.rpm,
+            tokens: self.tpm,
             window,
             max_attempts: self.max_attempts,
-            concurrency: self.concurrency,
+            concurrency: self.concurrency as usize,
             fallback: self.fallback,
             endpoint: self.endpoint,
             timeout,
         })
     }
+}
+
+fn count(text: &str) -> Result<u64, &'static str> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it must be a whole number, 1 or more"),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn small_count(text: &str) -> Result<u32, &'static str> {
+    let count = count(text)?;
+    u32::try_from(count).map_err(|_| "it is too large")
 }
 
 fn seconds(name: &str, value: f64) -> Result<Duration, String> {
