@@ -135,7 +135,53 @@ pub struct Account {
     pub limits: Vec<LimitUse>,
 }
 
+/// What an account comes to, for a report or another process. Times are seconds.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Sums.
+    pub totals: Totals,
+    /// The limits.
+    pub limits: Vec<LimitUse>,
+    /// For each limit, [`Account::max_in_any_window`].
+    pub max_in_any_window: Vec<u64>,
+    /// [`Account::first_arrival`].
+    #[serde(serialize_with = "maybe_secs")]
+    pub first_arrival: Option<Duration>,
+    /// [`Account::last_admission`].
+    #[serde(serialize_with = "maybe_secs")]
+    pub last_admission: Option<Duration>,
+    /// [`Account::last_end`].
+    #[serde(serialize_with = "maybe_secs")]
+    pub last_end: Option<Duration>,
+    /// [`Account::least_span`].
+    #[serde(serialize_with = "secs")]
+    pub least_span: Duration,
+    /// [`Account::admission_ratio`].
+    pub admission_ratio: Option<f64>,
+    /// [`Account::makespan_ratio`].
+    pub makespan_ratio: Option<f64>,
+}
+
 impl Account {
+    /// Everything that is computed from it, in one value.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            totals: self.totals,
+            limits: self.limits.clone(),
+            max_in_any_window: (0..self.limits.len())
+                .map(|index| self.max_in_any_window(index))
+                .collect(),
+            first_arrival: self.first_arrival(),
+            last_admission: self.last_admission(),
+            last_end: self.last_end(),
+            least_span: self.least_span(),
+            admission_ratio: self.admission_ratio(),
+            makespan_ratio: self.makespan_ratio(),
+        }
+    }
+
     /// When the first request arrived.
     #[must_use]
     pub fn first_arrival(&self) -> Option<Duration> {

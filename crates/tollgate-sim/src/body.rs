@@ -66,6 +66,7 @@ pub struct SimBody {
     more: Option<Box<dyn Steps>>,
     sleep: Option<Pin<Box<Sleep>>>,
     watch: Option<Box<dyn Watch>>,
+    flush: bool,
 }
 
 impl SimBody {
@@ -85,6 +86,13 @@ impl SimBody {
 
     pub(crate) fn watched(mut self, watch: Box<dyn Watch>) -> Self {
         self.watch = Some(watch);
+        self
+    }
+
+    /// Pauses before it breaks, so that a server has written what came before.
+    #[cfg(feature = "server")]
+    pub(crate) fn flush_before_break(mut self) -> Self {
+        self.flush = true;
         self
     }
 
@@ -149,6 +157,10 @@ impl Body for SimBody {
                 }
                 Some(Step::Wait(time)) => {
                     self.sleep = Some(Box::pin(tokio::time::sleep(time)));
+                }
+                Some(Step::Break(error)) if std::mem::take(&mut self.flush) => {
+                    self.steps.push_front(Step::Break(error));
+                    self.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
                 }
                 Some(Step::Break(error)) => {
                     self.steps.clear();

@@ -51,10 +51,13 @@ mod mix;
 pub mod probe;
 mod provider;
 pub mod script;
+#[cfg(feature = "server")]
+#[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+pub mod server;
 mod wall;
 
 pub use self::{
-    account::{Account, Decision, LimitUse, Seen, Totals},
+    account::{Account, Decision, LimitUse, Seen, Summary, Totals},
     body::{BodyFate, SimBody, Step},
     books::Enforcement,
     charge::{Billed, Charging, Cost},
