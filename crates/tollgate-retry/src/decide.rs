@@ -1,0 +1,126 @@
+//! The one place where it is decided what becomes of an attempt.
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use tokio::time::Instant;
+use tollgate_core::{
+    call::WaitReason,
+    extensions::{GaveUp, GaveUpReason},
+    wire::{
+        estimate::Estimate,
+        limits,
+        outcome::{Outcome, SameModel, Verdict},
+        prompt::RequestFacts,
+    },
+};
+
+use crate::{RateLimitPolicy, delay};
+
+/// All that is known when an attempt has ended.
+pub(crate) struct Situation<'a> {
+    /// What the attempt came to.
+    pub(crate) verdict: &'a Verdict,
+    /// The answer's headers; none if there was no answer.
+    pub(crate) headers: Option<&'a HeaderMap>,
+    /// What was asked for.
+    pub(crate) facts: &'a RequestFacts,
+    /// Attempts that this layer has made for the call.
+    pub(crate) made: u32,
+    /// Attempts that the call still allows, over all layers.
+    pub(crate) left: u32,
+    /// The server has asked for a retry of what is not retried by itself, and has had it.
+    pub(crate) asked_before: bool,
+    /// To the deadline, if there is one.
+    pub(crate) time_left: Option<Duration>,
+    /// The time.
+    pub(crate) now: Instant,
+    /// The date, for headers that are dates.
+    pub(crate) today: SystemTime,
+    /// A random number from 0 to 1.
+    pub(crate) roll: f64,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Decision {
+    /// It was served.
+    Served,
+    /// Hand on what came.
+    GiveUp(GaveUp),
+    /// Wait, and try again.
+    Retry {
+        wait: Duration,
+        reason: WaitReason,
+        /// Only because the server asked for it.
+        asked: bool,
+    },
+}
+
+/// Decides, and takes a retry out of the retry budget if there is to be one.
+pub(crate) fn decide(policy: &RateLimitPolicy, it: &Situation<'_>) -> Decision {
+    let advice = it.verdict.advice();
+    let give_up = |reason| Decision::GiveUp(GaveUp::new(reason));
+    if advice.same_model == SameModel::IfResend && !policy.resend.allows(it.facts) {
+        return give_up(GaveUpReason::MaybeServed);
+    }
+    let asked = match advice.same_model {
+        SameModel::Done => return Decision::Served,
+        SameModel::Once if !it.asked_before => true,
+        SameModel::AfterWait | SameModel::Backoff | SameModel::IfResend => false,
+        _ => return give_up(GaveUpReason::Pointless),
+    };
+
+    let stated = delay::stated(it.verdict).or_else(|| refill(it));
+    if it.left == 0 || it.made >= policy.attempts {
+        let gave_up = GaveUp::new(GaveUpReason::AttemptsUsedUp);
+        return Decision::GiveUp(match stated {
+            Some((wait, _)) => gave_up.wait(wait),
+            None => gave_up,
+        });
+    }
+    let (wait, reason) = stated.unwrap_or_else(|| {
+        let pause = policy.backoff.pause(it.made).min(policy.wait_cap);
+        (pause, WaitReason::Backoff)
+    });
+    let too_long = |reason, limit| Decision::GiveUp(GaveUp::new(reason).wait(wait).limit(limit));
+    // A wait up to the very deadline leaves no time for an answer. Of the two bounds the nearer
+    // one is named.
+    match it.time_left {
+        Some(left) if wait >= left && left <= policy.wait_cap => {
+            return too_long(GaveUpReason::WaitBeyondDeadline, left);
+        }
+        _ if wait > policy.wait_cap => {
+            return too_long(GaveUpReason::WaitBeyondCap, policy.wait_cap);
+        }
+        Some(left) if wait >= left => return too_long(GaveUpReason::WaitBeyondDeadline, left),
+        _ => {}
+    }
+    // Last: only a retry that is really made costs something.
+    if let Some(budget) = &policy.retry_budget {
+        if !budget.withdraw(it.now) {
+            return Decision::GiveUp(GaveUp::new(GaveUpReason::RetryBudgetEmpty).wait(wait));
+        }
+    }
+    let wait = match reason {
+        WaitReason::Backoff => wait,
+        _ => {
+            let spread = delay::spread(wait, it.roll);
+            it.time_left.map_or(spread, |left| spread.min(left))
+        }
+    };
+    Decision::Retry {
+        wait,
+        reason,
+        asked,
+    }
+}
+
+/// Only after a rate limit: other errors say nothing of the limits in their headers.
+fn refill(it: &Situation<'_>) -> Option<(Duration, WaitReason)> {
+    if !matches!(it.verdict.outcome, Outcome::RateLimited { .. }) {
+        return None;
+    }
+    let limits = limits::from_headers(it.headers?, it.today);
+    let wait = delay::refill(&limits, &Estimate::of(it.facts))?;
+    Some((wait, WaitReason::Refill))
+}

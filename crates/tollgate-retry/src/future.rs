@@ -1,0 +1,280 @@
+//! The response future: reads, calls, looks, waits, and round again.
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project::pin_project;
+use tokio::time::{Sleep, sleep};
+use tollgate_core::{
+    body::{Peek, ReadRequest, Replay},
+    call::WaitReason,
+    classify::Classify,
+    clock,
+    extensions::{GaveUp, GaveUpReason, Reason, Refused},
+    wire::{
+        outcome::{SameModel, judge},
+        prompt::{Endpoint, endpoint},
+    },
+};
+use tower_service::Service;
+
+use crate::{
+    decide::Decision,
+    layer::Shared,
+    run::{Run, UnderWay},
+};
+
+/// The future of [`RetryOnRateLimit`](crate::RetryOnRateLimit): the first answer that is worth
+/// handing on.
+///
+/// # Cancel safety
+///
+/// Dropping it ends the call and leaves nothing behind.
+#[pin_project]
+pub struct ResponseFuture<S, F, C, B, RB: Body> {
+    // Before the run: what is held of an answer goes before the ledger is closed.
+    #[pin]
+    state: State<F, B, RB>,
+    run: Option<Run<S, C>>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F, B, RB: Body> {
+    Reading {
+        #[pin]
+        read: ReadRequest<B>,
+    },
+    Calling {
+        #[pin]
+        future: F,
+    },
+    Peeking {
+        #[pin]
+        peek: Peek<RB>,
+    },
+    Sleeping {
+        #[pin]
+        sleep: Sleep,
+        waited: (Duration, WaitReason),
+    },
+    Readying {
+        waited: (Duration, WaitReason),
+    },
+    /// A request that cannot be sent twice.
+    Passing {
+        #[pin]
+        future: F,
+        known: Option<Known>,
+    },
+    Done,
+}
+
+/// What is known of a request that passes unread to an endpoint that we know.
+struct Known {
+    endpoint: Endpoint,
+    attempt: UnderWay,
+    shared: Arc<Shared>,
+}
+
+impl<S, F, C, B: Body, RB: Body> ResponseFuture<S, F, C, B, RB> {
+    /// Reads the request with a service that is ready.
+    pub(crate) fn reading(request: Request<B>, run: Run<S, C>) -> Self {
+        let read = ReadRequest::new(request);
+        Self {
+            state: State::Reading { read },
+            run: Some(run),
+        }
+    }
+
+    /// Sends the request on at once and unread.
+    pub(crate) fn passing(
+        shared: &Arc<Shared>,
+        request: Request<B>,
+        call: impl FnOnce(Request<B>) -> F,
+    ) -> Self {
+        shared.stats.attempt();
+        let (mut parts, body) = request.into_parts();
+        let known = match endpoint(&parts.method, &parts.uri) {
+            // Not ours to touch, not even its extensions.
+            Endpoint::Other => None,
+            endpoint => {
+                let mut attempt = UnderWay::of(&mut parts);
+                attempt.begin(shared.policy.attempts);
+                Some(Known {
+                    endpoint,
+                    attempt,
+                    shared: shared.clone(),
+                })
+            }
+        };
+        let future = call(Request::from_parts(parts, body));
+        Self {
+            state: State::Passing { future, known },
+            run: None,
+        }
+    }
+}
+
+impl<S, C, B, RB> Future for ResponseFuture<S, S::Future, C, B, RB>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    C: Classify<S::Error>,
+    B: Body + From<Bytes>,
+    RB: Body<Data = Bytes> + Unpin,
+{
+    type Output = Result<Response<Replay<RB>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let done = loop {
+            let next = match this.state.as_mut().project() {
+                StateProj::Reading { read } => match ready!(read.poll_read(cx)) {
+                    Err(parts) => {
+                        let endpoint = endpoint(&parts.method, &parts.uri);
+                        let refused = Refused::new(Reason::BodyFailed);
+                        break Ok(refused.into_response(endpoint, Replay::document));
+                    }
+                    Ok(request) => {
+                        let run = this.run.as_mut().expect("a run until it is done");
+                        run.take(request);
+                        let request = run.next(None);
+                        // It came ready from `RetryOnRateLimit::call`.
+                        let future = run.service.call(request);
+                        State::Calling { future }
+                    }
+                },
+                StateProj::Calling { future } => {
+                    let run = this.run.as_mut().expect("a run until it is done");
+                    match ready!(future.poll(cx)) {
+                        Ok(response) => {
+                            run.answered(response.status());
+                            let policy = &run.shared.policy.peek;
+                            let peek = Peek::new(response, Some(run.facts()), policy);
+                            State::Peeking { peek }
+                        }
+                        Err(error) => {
+                            let verdict = run.fault(&error);
+                            match run.decide(&verdict, None) {
+                                Decision::Retry { wait, reason, .. } => sleeping(wait, reason),
+                                _ => break Err(error),
+                            }
+                        }
+                    }
+                }
+                StateProj::Peeking { peek } => {
+                    let run = this.run.as_mut().expect("a run until it is done");
+                    let (mut response, verdict) = ready!(peek.poll(cx));
+                    if Refused::of(&response).is_some() {
+                        run.refused(&verdict);
+                        run.sign(&mut response, None);
+                        break Ok(response);
+                    }
+                    match run.decide(&verdict, Some(response.headers())) {
+                        // The response goes before the sleep: it holds a connection and a charge.
+                        Decision::Retry { wait, reason, .. } => sleeping(wait, reason),
+                        decision => {
+                            let gave_up = match decision {
+                                Decision::GiveUp(gave_up) => Some(gave_up),
+                                _ => None,
+                            };
+                            run.sign(&mut response, gave_up);
+                            break Ok(response);
+                        }
+                    }
+                }
+                StateProj::Sleeping { sleep, waited } => {
+                    ready!(sleep.poll(cx));
+                    State::Readying { waited: *waited }
+                }
+                StateProj::Readying { waited } => {
+                    let run = this.run.as_mut().expect("a run until it is done");
+                    match ready!(run.service.poll_ready(cx)) {
+                        Ok(()) => {
+                            let request = run.next(Some(*waited));
+                            let future = run.service.call(request);
+                            State::Calling { future }
+                        }
+                        Err(error) => break Err(error),
+                    }
+                }
+                StateProj::Passing { future, known } => {
+                    let response = match ready!(future.poll(cx)) {
+                        Ok(response) => response.map(Replay::passing),
+                        Err(error) => break Err(error),
+                    };
+                    break Ok(passed(response, known));
+                }
+                StateProj::Done => panic!("polled again after it was ready"),
+            };
+            this.state.set(next);
+        };
+        this.state.set(State::Done);
+        *this.run = None;
+        Poll::Ready(done)
+    }
+}
+
+fn sleeping<F, B, RB: Body>(wait: Duration, reason: WaitReason) -> State<F, B, RB> {
+    State::Sleeping {
+        sleep: sleep(wait),
+        waited: (wait, reason),
+    }
+}
+
+/// An answer to a request that could not be sent twice, as it came; if it is one that would have
+/// been tried again, it says why it was not.
+fn passed<B>(mut response: Response<B>, known: &mut Option<Known>) -> Response<B> {
+    let Some(known) = known else {
+        return response;
+    };
+    let status = response.status();
+    let verdict = judge(
+        known.endpoint,
+        status,
+        response.headers(),
+        None,
+        clock::wall(),
+    );
+    known.attempt.answered(status);
+    known.attempt.judged(&verdict);
+    let call = known.attempt.call.clone();
+    let ours = Refused::of(&response).is_some();
+    let again = !matches!(
+        verdict.advice().same_model,
+        SameModel::Done | SameModel::Never
+    );
+    let extensions = response.extensions_mut();
+    extensions.insert(call);
+    if again && !ours {
+        let mut gave_up = GaveUp::new(GaveUpReason::NotReplayable);
+        gave_up.wait = verdict.retry_after.map(|stated| stated.wait);
+        extensions.insert(gave_up);
+        known.shared.stats.gave_up(gave_up.reason);
+    }
+    response
+}
+
+impl<S, F, C, B, RB: Body> fmt::Debug for ResponseFuture<S, F, C, B, RB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Reading { .. } => "reading",
+            State::Calling { .. } => "calling",
+            State::Peeking { .. } => "peeking",
+            State::Sleeping { .. } => "sleeping",
+            State::Readying { .. } => "readying",
+            State::Passing { .. } => "passing",
+            State::Done => "done",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}

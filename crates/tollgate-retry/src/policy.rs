@@ -1,0 +1,137 @@
+//! The settings.
+use std::{fmt, sync::Arc, time::Duration};
+
+use tollgate_core::{body::PeekPolicy, resend::Resend};
+
+use crate::{Backoff, FullJitter, RetryBudget};
+
+/// What a [`RetryOnRateLimit`](crate::RetryOnRateLimit) does when. See the [module docs](crate).
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_retry::RateLimitPolicy;
+///
+/// let patient = RateLimitPolicy::new().attempts(10).wait_cap(Duration::from_secs(600));
+/// ```
+///
+/// A clone shares the retry budget.
+#[derive(Clone)]
+pub struct RateLimitPolicy {
+    pub(crate) attempts: u32,
+    pub(crate) wait_cap: Duration,
+    pub(crate) backoff: Arc<dyn Backoff>,
+    pub(crate) resend: Resend,
+    pub(crate) replay_cap: u64,
+    pub(crate) peek: PeekPolicy,
+    pub(crate) idempotency_key: bool,
+    pub(crate) retry_budget: Option<RetryBudget>,
+}
+
+impl RateLimitPolicy {
+    /// The defaults, with a retry budget of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            attempts: 3,
+            wait_cap: Duration::from_secs(120),
+            backoff: Arc::new(FullJitter::default()),
+            resend: Resend::default(),
+            replay_cap: 32 << 20,
+            peek: PeekPolicy::default(),
+            idempotency_key: true,
+            retry_budget: Some(RetryBudget::default()),
+        }
+    }
+
+    /// Most attempts for one request, the first included; default 3, at least 1.
+    ///
+    /// The call's own maximum, over all layers, holds as well
+    /// ([`CallOptions::max_attempts`](tollgate_core::call::CallOptions::max_attempts)).
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// The longest wait; default 120 s. A server's wait that is just as long is honoured, a longer
+    /// one hands the answer back at once.
+    #[must_use]
+    pub fn wait_cap(mut self, cap: Duration) -> Self {
+        self.wait_cap = cap;
+        self
+    }
+
+    /// The pause where the server says nothing; default [`FullJitter`] from 0.5 s to 8 s.
+    #[must_use]
+    pub fn backoff(mut self, backoff: impl Backoff + 'static) -> Self {
+        self.backoff = Arc::new(backoff);
+        self
+    }
+
+    /// Whether a request is sent again that may have been served; default
+    /// [`Resend::NothingDelivered`].
+    #[must_use]
+    pub fn resend(mut self, resend: Resend) -> Self {
+        self.resend = resend;
+        self
+    }
+
+    /// The largest request body that is kept to be sent again, in bytes; default 32 MiB. A larger
+    /// one is sent once.
+    #[must_use]
+    pub fn replay_cap(mut self, bytes: u64) -> Self {
+        self.replay_cap = bytes;
+        self
+    }
+
+    /// How far answers are looked into.
+    #[must_use]
+    pub fn peek(mut self, peek: PeekPolicy) -> Self {
+        self.peek = peek;
+        self
+    }
+
+    /// Whether a request without an `idempotency-key` header gets one, the same for all its
+    /// attempts; default yes.
+    #[must_use]
+    pub fn idempotency_key(mut self, mint: bool) -> Self {
+        self.idempotency_key = mint;
+        self
+    }
+
+    /// Bounds retries as a share of the traffic; default 10 % and ten a second. Give the same
+    /// handle to several policies and they share it.
+    #[must_use]
+    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.retry_budget = Some(budget);
+        self
+    }
+
+    /// Retries without regard to how many others there are. For jobs that bound their attempts in
+    /// another way.
+    #[must_use]
+    pub fn without_retry_budget(mut self) -> Self {
+        self.retry_budget = None;
+        self
+    }
+}
+
+impl Default for RateLimitPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RateLimitPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitPolicy")
+            .field("attempts", &self.attempts)
+            .field("wait_cap", &self.wait_cap)
+            .field("resend", &self.resend)
+            .field("replay_cap", &self.replay_cap)
+            .field("peek", &self.peek)
+            .field("idempotency_key", &self.idempotency_key)
+            .field("retry_budget", &self.retry_budget)
+            .finish_non_exhaustive()
+    }
+}

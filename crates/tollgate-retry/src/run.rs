@@ -1,0 +1,269 @@
+//! One request on its way through its attempts: all but the waiting.
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::Entry,
+    request::Parts,
+};
+use tokio::time::Instant;
+use tollgate_core::{
+    body::WholeRequest,
+    call::{Attempt, Call, WaitReason},
+    classify::{Classify, Fault},
+    clock,
+    extensions::GaveUp,
+    wire::{outcome::Verdict, prompt::Facts},
+};
+
+use crate::{
+    GaveUpReason,
+    decide::{Decision, Situation, decide},
+    layer::Shared,
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The service, and the request once it has been read.
+pub(crate) struct Run<S, C> {
+    pub(crate) service: S,
+    classify: C,
+    pub(crate) shared: Arc<Shared>,
+    request: Option<Replayable>,
+    made: u32,
+    asked: bool,
+}
+
+struct Replayable {
+    parts: Parts,
+    body: Bytes,
+    facts: Facts,
+    attempt: UnderWay,
+}
+
+impl<S, C> Run<S, C> {
+    pub(crate) fn new(service: S, classify: C, shared: Arc<Shared>) -> Self {
+        Self {
+            service,
+            classify,
+            shared,
+            request: None,
+            made: 0,
+            asked: false,
+        }
+    }
+
+    /// Takes the request that was read.
+    pub(crate) fn take(&mut self, (mut parts, body, facts): WholeRequest) {
+        if self.shared.policy.idempotency_key {
+            if let Entry::Vacant(entry) = parts.headers.entry(IDEMPOTENCY_KEY) {
+                entry.insert(mint());
+            }
+        }
+        let attempt = UnderWay::of(&mut parts);
+        self.request = Some(Replayable {
+            parts,
+            body,
+            facts,
+            attempt,
+        });
+    }
+
+    /// Begins an attempt: the request as it is sent.
+    pub(crate) fn next<B: From<Bytes>>(
+        &mut self,
+        waited: Option<(std::time::Duration, WaitReason)>,
+    ) -> Request<B> {
+        let request = self.request.as_mut().expect("the request was read");
+        self.made += 1;
+        self.shared.stats.attempt();
+        if let Some((waited, _)) = waited {
+            self.shared.stats.retry(waited);
+        }
+        request.attempt.begin(self.shared.policy.attempts);
+        let model = &request.facts.model;
+        request.attempt.call.note(|attempt| {
+            attempt.waited = attempt.waited.or(waited);
+            if attempt.model.is_none() {
+                attempt.model.clone_from(model);
+            }
+        });
+        Request::from_parts(request.parts.clone(), B::from(request.body.clone()))
+    }
+
+    /// What was asked for.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.request.as_ref().expect("the request was read").facts
+    }
+
+    /// The head of an answer has come.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        let request = self.request.as_ref().expect("the request was read");
+        request.attempt.answered(status);
+    }
+
+    /// What a transport error means.
+    pub(crate) fn fault<E>(&self, error: &E) -> Verdict
+    where
+        C: Classify<E>,
+    {
+        match self.classify.classify(error) {
+            Fault::NotSent | Fault::ConnectTimeout => Verdict::unreachable(false),
+            Fault::Timeout => Verdict::timeout(),
+            _ => Verdict::unreachable(true),
+        }
+    }
+
+    /// Ends the attempt and decides what comes next.
+    pub(crate) fn decide(&mut self, verdict: &Verdict, headers: Option<&HeaderMap>) -> Decision {
+        let policy = &self.shared.policy;
+        let request = self.request.as_mut().expect("the request was read");
+        request.attempt.judged(verdict);
+        let call = &request.attempt.call;
+        let now = Instant::now();
+        let decision = decide(
+            policy,
+            &Situation {
+                verdict,
+                headers,
+                facts: &request.facts,
+                made: self.made,
+                left: call.attempts_left(policy.attempts),
+                asked_before: self.asked,
+                time_left: call.time_left(now),
+                now,
+                today: clock::wall(),
+                roll: fastrand::f64(),
+            },
+        );
+        let id = call.id();
+        match &decision {
+            Decision::Served => {}
+            Decision::Retry {
+                wait,
+                reason,
+                asked,
+            } => {
+                self.asked |= asked;
+                tracing::debug!(
+                    target: "tollgate::retry",
+                    call = id,
+                    attempt = self.made,
+                    outcome = ?verdict.outcome,
+                    wait = ?wait,
+                    reason = ?reason,
+                    "trying again after a wait",
+                );
+            }
+            Decision::GiveUp(gave_up) => {
+                self.shared.stats.gave_up(gave_up.reason);
+                log_gave_up(id, self.made, verdict, gave_up);
+            }
+        }
+        decision
+    }
+
+    /// Ends the attempt with a refusal of our own, which is not ours to judge.
+    pub(crate) fn refused(&mut self, verdict: &Verdict) {
+        let request = self.request.as_mut().expect("the request was read");
+        request.attempt.judged(verdict);
+    }
+
+    /// Leaves in the response what the caller may want to know.
+    pub(crate) fn sign<B>(&self, response: &mut Response<B>, gave_up: Option<GaveUp>) {
+        let request = self.request.as_ref().expect("the request was read");
+        let extensions = response.extensions_mut();
+        extensions.insert(request.attempt.call.clone());
+        match gave_up {
+            Some(gave_up) => extensions.insert(gave_up),
+            // One from further in has been overtaken.
+            None => extensions.remove::<GaveUp>(),
+        };
+    }
+}
+
+fn log_gave_up(call: u64, attempts: u32, verdict: &Verdict, gave_up: &GaveUp) {
+    let code = gave_up.reason.code();
+    let (outcome, wait, limit) = (&verdict.outcome, gave_up.wait, gave_up.limit);
+    // A call that was retried in vain is worth a look; one that could not be helped is not.
+    if matches!(
+        gave_up.reason,
+        GaveUpReason::AttemptsUsedUp | GaveUpReason::RetryBudgetEmpty
+    ) {
+        tracing::warn!(target: "tollgate::retry", call, attempts, ?outcome, reason = code, ?wait, ?limit, "gave up");
+    } else {
+        tracing::debug!(target: "tollgate::retry", call, attempts, ?outcome, reason = code, ?wait, ?limit, "gave up");
+    }
+}
+
+/// A random UUID. It must not be guessed equal by chance; it guards no secret.
+fn mint() -> HeaderValue {
+    let random = fastrand::u128(..);
+    let version = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{version:032x}");
+    let (a, b, c, d, e) = (
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    );
+    HeaderValue::try_from(format!("{a}-{b}-{c}-{d}-{e}")).expect("hexadecimal digits and dashes")
+}
+
+/// The attempt under way in the call's ledger; ended when dropped.
+///
+/// A layer further out that drops our future in mid-attempt may begin the next one itself.
+pub(crate) struct UnderWay {
+    pub(crate) call: Call,
+    open: bool,
+}
+
+impl UnderWay {
+    pub(crate) fn of(parts: &mut Parts) -> Self {
+        Self {
+            call: Call::of(&mut parts.extensions),
+            open: false,
+        }
+    }
+
+    /// The first attempt is made even if the ledger has none left: who sent the request to us has
+    /// decided that.
+    pub(crate) fn begin(&mut self, most: u32) {
+        let _ = self.call.begin_attempt(most);
+        self.open = true;
+    }
+
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.note(|attempt| {
+            attempt.status = Some(status);
+            attempt.took = Some(attempt.started.elapsed());
+        });
+    }
+
+    pub(crate) fn judged(&mut self, verdict: &Verdict) {
+        self.note(|attempt| {
+            attempt.outcome = Some(verdict.outcome.clone());
+            attempt.took.get_or_insert(attempt.started.elapsed());
+        });
+        self.end();
+    }
+
+    fn note(&self, write: impl FnOnce(&mut Attempt)) {
+        if self.open {
+            self.call.note(write);
+        }
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.call.end_attempt();
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
