@@ -42,6 +42,11 @@ const ONE: u64 = 1_000_000_000;
 const MAX_EARNED: u64 = 1_000 * ONE;
 const FLOOR_SECONDS: u64 = 10;
 
+/// The most of the floor that is kept.
+fn most(floor: u64) -> u64 {
+    floor.saturating_mul(FLOOR_SECONDS * ONE)
+}
+
 impl RetryBudget {
     /// `ratio` retries for each request (0.1: ten percent; from 0 to 100, not a number counts as 0), and
     /// `floor` more a second.
@@ -60,7 +65,7 @@ impl RetryBudget {
             floor,
             account: Arc::new(Mutex::new(Account {
                 earned: 0,
-                floor: floor * FLOOR_SECONDS * ONE,
+                floor: most(floor),
                 at: None,
             })),
         }
@@ -106,10 +111,7 @@ impl RetryBudget {
         });
         // A nanosecond at one a second is a billionth of a retry.
         let added = since.saturating_mul(self.floor);
-        account.floor = account
-            .floor
-            .saturating_add(added)
-            .min(self.floor * FLOOR_SECONDS * ONE);
+        account.floor = account.floor.saturating_add(added).min(most(self.floor));
         // Never backwards, or the same time would count twice.
         account.at = Some(account.at.map_or(now, |at| at.max(now)));
         account
