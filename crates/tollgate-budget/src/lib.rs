@@ -2,3 +2,25 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod body;
+mod budget;
+mod charging;
+mod future;
+mod layer;
+mod limit;
+mod service;
+mod snapshot;
+mod store;
+
+pub use body::ResponseBody;
+pub use budget::{Acquire, Budget, BudgetBuilder, Oversized};
+pub use charging::{ChargeProfile, Charging, Cost, DropPolicy, OutputCharge};
+pub use future::ResponseFuture;
+pub use layer::TokenBudgetLayer;
+pub use limit::{Amount, Enforcement, Exhausted, InvalidLimit, Limit, Scope, Unit};
+pub use service::TokenBudget;
+pub use snapshot::{BudgetSnapshot, LimitSnapshot};
+pub use store::{
+    Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settle, Settlement, Ticket,
+};

@@ -261,6 +261,20 @@ impl Call {
         Some(state.sent)
     }
 
+    /// Enters a request that is being sent, for a layer that has no maximum of its own; true if this
+    /// began an attempt, false if a layer further out has one under way already.
+    pub fn begin_sent(&self) -> bool {
+        let mut state = self.state();
+        if state.under_way {
+            return false;
+        }
+        state.sent = state.sent.saturating_add(1);
+        state.under_way = true;
+        let attempt = state.attempt();
+        state.attempts.push(attempt);
+        true
+    }
+
     /// The attempt under way has been answered or has failed; the next one counts. Idempotent.
     pub fn end_attempt(&self) {
         self.state().under_way = false;

@@ -1,0 +1,334 @@
+//! What a request is charged: the provider's rule, copied.
+//!
+//! Every provider charges a request when it admits it, before it knows what the answer will use, and each by its
+//! own rule. A budget that reserves by another rule wastes the limit or runs into refusals, so the rule is data:
+//! one [`ChargeProfile`] for each dialect, and a user may replace any of them.
+use std::{fmt, sync::Arc};
+
+use tollgate_core::wire::{
+    prompt::{Dialect, Endpoint, RequestFacts},
+    usage::Usage,
+};
+
+/// Units of one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Cost {
+    /// Requests; 1 for one request.
+    pub requests: u64,
+    /// Tokens that count against a limit of input and output together.
+    pub tokens: u64,
+    /// Tokens that count against a limit of input.
+    pub input: u64,
+    /// Tokens that count against a limit of output.
+    pub output: u64,
+}
+
+impl Cost {
+    /// One request that uses no tokens.
+    #[must_use]
+    pub fn request() -> Self {
+        Self {
+            requests: 1,
+            ..Self::default()
+        }
+    }
+
+    /// The same with so many input and output tokens, and their sum.
+    #[must_use]
+    pub fn tokens(mut self, input: u64, output: u64) -> Self {
+        self.input = input;
+        self.output = output;
+        self.tokens = input.saturating_add(output);
+        self
+    }
+}
+
+/// How much of the output is reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutputCharge {
+    /// The cap, added to the input.
+    Sum,
+    /// The larger of the cap and the input.
+    Max,
+    /// Nothing: the prompt is all that is charged.
+    Nothing,
+}
+
+/// How one provider charges a request.
+///
+/// ```
+/// use tollgate_budget::ChargeProfile;
+///
+/// let azure = ChargeProfile::sum().unset_cap(4096);
+/// let bedrock = ChargeProfile::sum().settles(true);
+/// assert_ne!(azure, bedrock);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChargeProfile {
+    output: OutputCharge,
+    settles: bool,
+    unset_cap: u64,
+    per_message: u64,
+    per_image: u64,
+}
+
+impl ChargeProfile {
+    /// Characters / 4 (rounded up) of the prompt, 765 for an image, plus the output cap for each answer; never
+    /// given back.
+    #[must_use]
+    pub fn sum() -> Self {
+        Self {
+            output: OutputCharge::Sum,
+            settles: false,
+            unset_cap: 16,
+            per_message: 0,
+            per_image: 765,
+        }
+    }
+
+    /// The larger of the estimated prompt and the output cap; never given back.
+    #[must_use]
+    pub fn max() -> Self {
+        Self {
+            output: OutputCharge::Max,
+            ..Self::sum()
+        }
+    }
+
+    /// The estimated prompt and 2 for each message, and nothing for the output.
+    #[must_use]
+    pub fn prompt_only() -> Self {
+        Self {
+            output: OutputCharge::Nothing,
+            per_message: 2,
+            ..Self::sum()
+        }
+    }
+
+    /// Whether the provider puts the charge right when the answer has ended. Default: no.
+    ///
+    /// Giving back where the provider does not is answered with refusals; not giving back where it does wastes
+    /// what was reserved.
+    #[must_use]
+    pub fn settles(mut self, settles: bool) -> Self {
+        self.settles = settles;
+        self
+    }
+
+    /// Output tokens reserved where a request states no cap. Default 16.
+    #[must_use]
+    pub fn unset_cap(mut self, tokens: u64) -> Self {
+        self.unset_cap = tokens;
+        self
+    }
+
+    /// Tokens added for each message. Default 0, for [`prompt_only`](Self::prompt_only) 2.
+    #[must_use]
+    pub fn per_message(mut self, tokens: u64) -> Self {
+        self.per_message = tokens;
+        self
+    }
+
+    /// Tokens for each image in the prompt. Default 765.
+    #[must_use]
+    pub fn per_image(mut self, tokens: u64) -> Self {
+        self.per_image = tokens;
+        self
+    }
+
+    /// What a request is charged when it is admitted.
+    ///
+    /// Never fails and never overflows: a request of 2^64 tokens is one that no limit can hold.
+    #[must_use]
+    pub fn estimate(&self, facts: &RequestFacts) -> Cost {
+        let one = Cost::request();
+        match facts.endpoint {
+            // Accepted now, charged elsewhere; or not charged in tokens at all.
+            Endpoint::Deferred
+            | Endpoint::Other
+            | Endpoint::CountTokens
+            | Endpoint::Moderations
+            | Endpoint::Transcriptions => return one,
+            _ => {}
+        }
+        // Each input of a batch is rounded up for itself, and only their sum is known.
+        let rounding = u64::from(facts.inputs.unwrap_or(1).saturating_sub(1))
+            .saturating_mul(3)
+            .div_ceil(4);
+        let input = facts
+            .prompt_chars
+            .div_ceil(4)
+            .saturating_add(rounding)
+            .saturating_add(facts.prompt_token_ids)
+            .saturating_add(u64::from(facts.messages).saturating_mul(self.per_message))
+            .saturating_add(u64::from(facts.images).saturating_mul(self.per_image));
+        if !facts.endpoint.generates() {
+            return one.tokens(input, 0);
+        }
+        let cap = facts.max_output_tokens.unwrap_or(self.unset_cap);
+        let output = cap.saturating_mul(u64::from(facts.answers.max(1)));
+        match self.output {
+            OutputCharge::Sum => one.tokens(input, output),
+            OutputCharge::Max => Cost {
+                tokens: input.max(output),
+                ..one.tokens(input, output)
+            },
+            OutputCharge::Nothing => one.tokens(input, 0),
+        }
+    }
+
+    /// What it is charged in the end, if the provider settles and the usage is known; `None`: the estimate stands.
+    #[must_use]
+    pub fn actual(&self, usage: &Usage) -> Option<Cost> {
+        if !self.settles {
+            return None;
+        }
+        // Reads from the cache are free where a provider settles (Anthropic, Bedrock).
+        let input = usage.input.exact()?;
+        let input = input.saturating_sub(usage.cached_input.get().unwrap_or(0));
+        let output = usage.output.exact().or_else(|| {
+            // An answer without output, such as an embedding.
+            (self.output == OutputCharge::Nothing).then_some(0)
+        })?;
+        Some(match self.output {
+            OutputCharge::Sum => Cost::request().tokens(input, output),
+            OutputCharge::Max => Cost {
+                tokens: input.max(output),
+                ..Cost::request().tokens(input, output)
+            },
+            OutputCharge::Nothing => Cost::request().tokens(input, 0),
+        })
+    }
+
+    /// What is charged for an answer that was left early: the prompt, and what was received of the output.
+    pub(crate) fn received(&self, estimate: Cost, output_chars: u64) -> Option<Cost> {
+        if !self.settles {
+            return None;
+        }
+        let output = output_chars.div_ceil(4);
+        let cost = Cost::request().tokens(estimate.input, output);
+        Some(match self.output {
+            OutputCharge::Max => Cost {
+                tokens: estimate.input.max(output),
+                ..cost
+            },
+            OutputCharge::Nothing => Cost::request().tokens(estimate.input, 0),
+            OutputCharge::Sum => cost,
+        })
+    }
+}
+
+/// What stands when the caller leaves before the usage is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropPolicy {
+    /// The reservation: the provider may generate to the end and charge all of it.
+    #[default]
+    Keep,
+    /// The prompt and what was received, where the profile settles.
+    Received,
+}
+
+/// The charging rules of a budget, one for each dialect.
+///
+/// ```
+/// use tollgate_budget::{ChargeProfile, Charging};
+/// use tollgate_core::wire::prompt::Dialect;
+///
+/// let charging = Charging::auto().with(Dialect::Azure, ChargeProfile::sum().unset_cap(4096));
+/// let everywhere = Charging::all(ChargeProfile::prompt_only());
+/// assert_ne!(charging.profile(Dialect::Azure), everywhere.profile(Dialect::Azure));
+/// ```
+#[derive(Clone)]
+pub struct Charging {
+    rest: Option<ChargeProfile>,
+    exceptions: Arc<[(Dialect, ChargeProfile)]>,
+    on_drop: DropPolicy,
+}
+
+impl Charging {
+    /// The rule known for each dialect.
+    ///
+    /// Anthropic and Bedrock settle to real usage; Gemini counts input alone; all others reserve prompt and cap
+    /// and are given nothing back.
+    #[must_use]
+    pub fn auto() -> Self {
+        Self {
+            rest: None,
+            exceptions: Arc::from([]),
+            on_drop: DropPolicy::default(),
+        }
+    }
+
+    /// One rule for all.
+    #[must_use]
+    pub fn all(profile: ChargeProfile) -> Self {
+        Self {
+            rest: Some(profile),
+            ..Self::auto()
+        }
+    }
+
+    /// Another rule for one dialect.
+    #[must_use]
+    pub fn with(self, dialect: Dialect, profile: ChargeProfile) -> Self {
+        let exceptions = self
+            .exceptions
+            .iter()
+            .copied()
+            .filter(|(other, _)| *other != dialect)
+            .chain([(dialect, profile)])
+            .collect();
+        Self { exceptions, ..self }
+    }
+
+    /// What stands when the caller leaves early. Default: [`DropPolicy::Keep`].
+    #[must_use]
+    pub fn on_drop(mut self, policy: DropPolicy) -> Self {
+        self.on_drop = policy;
+        self
+    }
+
+    /// What stands when the caller leaves early.
+    #[must_use]
+    pub fn drop_policy(&self) -> DropPolicy {
+        self.on_drop
+    }
+
+    /// The rule for a dialect.
+    #[must_use]
+    pub fn profile(&self, dialect: Dialect) -> ChargeProfile {
+        if let Some((_, profile)) = self.exceptions.iter().find(|(d, _)| *d == dialect) {
+            return *profile;
+        }
+        self.rest.unwrap_or(match dialect {
+            Dialect::Anthropic | Dialect::Bedrock => ChargeProfile::sum().settles(true),
+            Dialect::Gemini => ChargeProfile::prompt_only().settles(true),
+            _ => ChargeProfile::sum(),
+        })
+    }
+}
+
+impl Default for Charging {
+    fn default() -> Self {
+        Self::auto()
+    }
+}
+
+impl From<ChargeProfile> for Charging {
+    fn from(profile: ChargeProfile) -> Self {
+        Self::all(profile)
+    }
+}
+
+impl fmt::Debug for Charging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Charging")
+            .field("rest", &self.rest)
+            .field("exceptions", &self.exceptions)
+            .field("on_drop", &self.on_drop)
+            .finish()
+    }
+}

@@ -1,0 +1,56 @@
+//! What a budget shows of itself.
+use std::{sync::Arc, time::Duration};
+
+use crate::limit::{Enforcement, Scope, Unit};
+
+/// A budget at one instant.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct BudgetSnapshot {
+    /// Every limit in use; a limit of a scope stands here once for each key in use.
+    pub limits: Vec<LimitSnapshot>,
+    /// Requests that wait.
+    pub queued: usize,
+    /// Bytes that they hold.
+    pub queued_bytes: u64,
+    /// Requests that were admitted and are not over.
+    pub in_flight: usize,
+    /// How long the gate stays shut after a refusal of the provider's.
+    pub gated: Option<Duration>,
+}
+
+impl BudgetSnapshot {
+    /// The first limit of this name.
+    #[must_use]
+    pub fn limit(&self, name: &str) -> Option<&LimitSnapshot> {
+        self.limits.iter().find(|limit| &*limit.name == name)
+    }
+}
+
+/// One limit at one instant.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LimitSnapshot {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it counts.
+    pub unit: Unit,
+    /// Whose requests share it.
+    pub scope: Scope,
+    /// The model, or the digest of the principal, of a limit with that scope.
+    pub key: Option<Arc<str>>,
+    /// Units a period, as in force: never above what was told, below it if the provider says less.
+    pub limit: u64,
+    /// The period.
+    pub period: Duration,
+    /// Units counted against it now, with those in flight and those of strangers that the headers show.
+    pub used: u64,
+    /// The part of them that is held by requests in flight.
+    pub reserved: u64,
+    /// Units by which it is overdrawn.
+    pub debt: u64,
+    /// How it is enforced just now; never [`Enforcement::Auto`].
+    pub enforcement: Enforcement,
+    /// Learned from headers, not told.
+    pub learned: bool,
+}
