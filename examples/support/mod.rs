@@ -1,1 +1,2 @@
 //! What the examples share.
+pub mod programs;

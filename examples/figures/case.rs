@@ -1,0 +1,152 @@
+//! The rows of the table: what the provider is, and what the client is told of it.
+use crate::workload::Shape;
+
+/// One row.
+pub(crate) struct Case {
+    /// For `--rows`.
+    pub(crate) name: &'static str,
+    /// For `--list`.
+    pub(crate) about: &'static str,
+    /// What is asked.
+    pub(crate) shape: Shape,
+    /// How often.
+    pub(crate) rows: usize,
+    /// The provider's limits; `None` is none.
+    pub(crate) limits: Option<Limits>,
+    /// More settings of the provider.
+    pub(crate) provider: &'static [&'static str],
+    /// What the client is told the limits are, as a multiple of what they are; `None`: nothing.
+    pub(crate) told: Option<f64>,
+    /// More arguments of the client.
+    pub(crate) client: &'static [&'static str],
+}
+
+/// Limits in each window.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) requests: u64,
+    pub(crate) tokens: u64,
+    pub(crate) window: f64,
+}
+
+const SIX_SECONDS: Limits = Limits {
+    requests: 455,
+    tokens: 220_000,
+    window: 6.0,
+};
+
+const MAIN: Case = Case {
+    name: "rolling",
+    about: "counts exactly over the last six seconds, at every instant; limits told",
+    shape: Shape::Chat,
+    rows: 2_000,
+    limits: Some(SIX_SECONDS),
+    provider: &["--enforcement", "rolling"],
+    told: Some(1.0),
+    client: &[],
+};
+
+/// Every row.
+pub(crate) fn all() -> Vec<Case> {
+    vec![
+        MAIN,
+        Case {
+            name: "bucket",
+            about: "a bucket as large as the limit that leaks evenly; limits told",
+            provider: &["--enforcement", "bucket"],
+            ..MAIN
+        },
+        Case {
+            name: "fixed",
+            about: "a counter that starts anew every six seconds; limits told",
+            provider: &["--enforcement", "fixed"],
+            ..MAIN
+        },
+        Case {
+            name: "unknown",
+            about: "rolling; limits not told, learned from headers",
+            told: None,
+            ..MAIN
+        },
+        Case {
+            name: "unknown-bucket",
+            about: "bucket; limits not told, learned from headers",
+            provider: &["--enforcement", "bucket"],
+            told: None,
+            ..MAIN
+        },
+        Case {
+            name: "twice",
+            about: "rolling; limits told twice too high",
+            told: Some(2.0),
+            ..MAIN
+        },
+        Case {
+            name: "half",
+            about: "rolling; limits told half of what they are",
+            told: Some(0.5),
+            ..MAIN
+        },
+        Case {
+            name: "settle",
+            about: "rolling, and the real usage takes the place of the charge when the answer ends; limits told",
+            provider: &["--enforcement", "rolling", "--charging", "settle"],
+            ..MAIN
+        },
+        Case {
+            name: "burst",
+            about: "a bucket that holds a sixtieth of the limit; limits told, the bucket's size not",
+            provider: &["--enforcement", "bucket", "--burst", "0.016667"],
+            ..MAIN
+        },
+        Case {
+            name: "minute",
+            about: "true minutes: 1,300 rows, 500 requests and 240,000 tokens a minute, rolling; limits told",
+            rows: 1_300,
+            limits: Some(Limits {
+                requests: 500,
+                tokens: 240_000,
+                window: 60.0,
+            }),
+            ..MAIN
+        },
+        Case {
+            name: "embeddings",
+            about: "5,000 short inputs, 1,140 requests in six seconds, so that requests bind; rolling; limits told",
+            shape: Shape::Embeddings,
+            rows: 5_000,
+            limits: Some(Limits {
+                requests: 1_140,
+                ..SIX_SECONDS
+            }),
+            ..MAIN
+        },
+        Case {
+            name: "slow",
+            about: "rolling; answers take three windows (median 18 s); limits told",
+            provider: &["--enforcement", "rolling", "--latency-ms", "18000"],
+            client: &["--concurrency", "2000"],
+            ..MAIN
+        },
+        Case {
+            name: "faults",
+            about: "1,000 rows without limits, a fault for a fifth of all requests",
+            rows: 1_000,
+            limits: None,
+            provider: &["--faults", "20"],
+            told: None,
+            ..MAIN
+        },
+        Case {
+            name: "faults-limits",
+            about: "rolling with a fault for a fifth of all requests; limits told",
+            provider: &["--enforcement", "rolling", "--faults", "20"],
+            ..MAIN
+        },
+    ]
+}
+
+/// The row of this name.
+pub(crate) fn find(name: &str) -> Option<Case> {
+    all().into_iter().find(|case| case.name == name)
+}
