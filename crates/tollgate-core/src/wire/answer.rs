@@ -1,14 +1,12 @@
 //! What an answer says, read while its bytes pass by.
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use super::usage::{Finish, Usage};
 
-use super::{
-    prompt::Endpoint,
-    usage::{Finish, Usage},
-};
+mod reader;
+mod splitter;
 
+pub use self::reader::AnswerReader;
 pub use super::error::{Code, WireError};
 
 /// What a body is, whatever its content type says.
@@ -83,82 +81,5 @@ impl Default for Caps {
             event: 8 << 20,
             document: 8 << 20,
         }
-    }
-}
-
-/// Reads an answer while its bytes pass by.
-///
-/// It never fails and never changes a byte: what it cannot read stays unknown.
-#[derive(Debug)]
-pub struct AnswerReader {
-    answer: Answer,
-    caps: Caps,
-    offset: u64,
-    boundary: u64,
-    usage_only: Vec<Range<u64>>,
-}
-
-impl AnswerReader {
-    /// A reader for the answer to a request to `endpoint`.
-    #[must_use]
-    pub fn new(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap) -> Self {
-        let _ = (endpoint, status, headers);
-        Self {
-            answer: Answer::default(),
-            caps: Caps::default(),
-            offset: 0,
-            boundary: 0,
-            usage_only: Vec::new(),
-        }
-    }
-
-    /// The same with other bounds.
-    #[must_use]
-    pub fn with_caps(mut self, caps: Caps) -> Self {
-        self.caps = caps;
-        self
-    }
-
-    /// Reads the next bytes. Cheap clones of `chunk` may be kept up to the caps.
-    pub fn feed(&mut self, chunk: &Bytes) {
-        self.offset += chunk.len() as u64;
-    }
-
-    /// The body has ended whole.
-    pub fn end(&mut self) {}
-
-    /// What is known so far.
-    #[must_use]
-    pub fn answer(&self) -> &Answer {
-        &self.answer
-    }
-
-    /// Gives up reading and returns what is known.
-    #[must_use]
-    pub fn into_answer(self) -> Answer {
-        self.answer
-    }
-
-    /// Bytes fed so far.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Offset of the end of the last whole event of a stream; 0 before the first.
-    ///
-    /// When the body is no event stream this is [`offset`](Self::offset): nothing needs holding.
-    #[must_use]
-    pub fn boundary(&self) -> u64 {
-        self.boundary
-    }
-
-    /// Where whole events stand that hold only usage (`choices: []`), the first 16 of them.
-    ///
-    /// These are what `stream_options.include_usage` adds, so whoever asked for it in the caller's place can take them
-    /// out again.
-    #[must_use]
-    pub fn usage_only_events(&self) -> &[Range<u64>] {
-        &self.usage_only
     }
 }

@@ -65,7 +65,8 @@ const LONGEST_MESSAGE: usize = 4096;
 pub(crate) struct Head<'h> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'h HeaderMap,
-    pub(crate) now: SystemTime,
+    /// The time of receipt, for dates when the answer has none of its own.
+    pub(crate) now: Option<SystemTime>,
 }
 
 /// The parts of an error document that tell errors apart.
@@ -114,6 +115,13 @@ impl<'a> Document<'a> {
             b"error" => self.error(c),
             // Responses API: a failed response inside an event.
             b"response" => c
+                .object(|c, key| match key {
+                    b"error" => self.error(c),
+                    _ => c.skip().map(drop),
+                })
+                .map(drop),
+            // Cohere: the last event of a stream that failed.
+            b"delta" => c
                 .object(|c, key| match key {
                     b"error" => self.error(c),
                     _ => c.skip().map(drop),
@@ -359,7 +367,11 @@ impl<'a> Document<'a> {
     }
 
     /// The wait that the document states, in the order of belief.
-    pub(crate) fn retry_after(&self, headers: &HeaderMap, now: SystemTime) -> Option<RetryAfter> {
+    pub(crate) fn retry_after(
+        &self,
+        headers: &HeaderMap,
+        now: Option<SystemTime>,
+    ) -> Option<RetryAfter> {
         let stated = |wait: Duration, source| RetryAfter {
             wait: wait.min(time::LONGEST),
             source,
@@ -367,8 +379,8 @@ impl<'a> Document<'a> {
         if let Some(delay) = self.delay {
             return Some(stated(delay, Source::RetryInfo));
         }
-        if let Some(reset) = self.reset {
-            let from = time::since_epoch(time::date(headers).unwrap_or(now));
+        let from = || time::date(headers).or(now).map(time::since_epoch);
+        if let Some((reset, from)) = self.reset.and_then(|reset| Some((reset, from()?))) {
             // Seconds since 1970 are below this number for the next three thousand years.
             let at = if reset < 100_000_000_000 {
                 reset.saturating_mul(1_000)

@@ -8,6 +8,7 @@ mod json;
 pub mod limits;
 pub mod outcome;
 pub mod prompt;
+mod provider;
 pub mod retry_after;
 pub mod sse;
 mod time;

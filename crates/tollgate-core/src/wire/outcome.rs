@@ -51,6 +51,32 @@ pub enum ErrorClass {
     GenerationFailed,
 }
 
+impl ErrorClass {
+    /// The name, lower-case with underscores: `rate_limited`, `context_length`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::LimitTooSmall => "limit_too_small",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Overloaded => "overloaded",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::ContextLength => "context_length",
+            Self::ModelNotFound => "model_not_found",
+            Self::ModelNotAllowed => "model_not_allowed",
+            Self::NotSupported => "not_supported",
+            Self::RequestTooLarge => "request_too_large",
+            Self::ContentFiltered => "content_filtered",
+            Self::Permission => "permission",
+            Self::Auth => "auth",
+            Self::InvalidRequest => "invalid_request",
+            Self::NotFound => "not_found",
+            Self::GenerationFailed => "generation_failed",
+        }
+    }
+}
+
 /// What happened to an attempt, in the few words that decide what is done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -150,7 +176,7 @@ impl Verdict {
         }
     }
 
-    fn on_error(head: Head<'_>, error: &WireError) -> Self {
+    fn on_error(head: Head<'_>, error: &WireError, now: SystemTime) -> Self {
         let should_retry = head.headers.get("x-should-retry").and_then(|value| {
             value
                 .to_str()
@@ -160,7 +186,7 @@ impl Verdict {
                 .parse()
                 .ok()
         });
-        let retry_after = retry_after::wait_from_headers(head.headers, head.now)
+        let retry_after = retry_after::wait_from_headers(head.headers, now)
             .or(error.retry_after.filter(|stated| !stated.wait.is_zero()));
         let mut outcome = error.class.into();
         if let Outcome::RateLimited {
@@ -345,7 +371,7 @@ pub fn judge(
     let head = Head {
         status,
         headers,
-        now,
+        now: Some(now),
     };
     let error = match body {
         Some(body) if failed => Some(error::read(body).unwrap_or_else(|| error::plain(body))),
@@ -354,7 +380,7 @@ pub fn judge(
     };
     match error {
         None => Verdict::ok(status),
-        Some(document) => Verdict::on_error(head, &document.judge(head)),
+        Some(document) => Verdict::on_error(head, &document.judge(head), now),
     }
 }
 
@@ -369,9 +395,9 @@ pub fn judge_in_band(
     let head = Head {
         status,
         headers,
-        now,
+        now: Some(now),
     };
-    Verdict::on_error(head, error)
+    Verdict::on_error(head, error, now)
 }
 
 impl From<ErrorClass> for Outcome {

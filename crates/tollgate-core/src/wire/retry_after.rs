@@ -69,7 +69,7 @@ pub(crate) fn wait_from_headers(headers: &HeaderMap, now: SystemTime) -> Option<
 /// `headers` and `now` are needed for the resets that are dates.
 #[must_use]
 pub fn from_document(document: &[u8], headers: &HeaderMap, now: SystemTime) -> Option<RetryAfter> {
-    error::read(document)?.retry_after(headers, now)
+    error::read(document)?.retry_after(headers, Some(now))
 }
 
 fn by_millis(headers: &HeaderMap) -> Option<RetryAfter> {

@@ -1,4 +1,5 @@
 //! Tokens used, and how sure we are of them.
+pub(crate) mod tally;
 
 /// A count that is exact, a lower bound, or unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,4 +107,64 @@ pub enum Finish {
     Error,
     /// Anything else, or nothing said.
     Other,
+}
+
+impl Finish {
+    /// The name, lower-case with underscores: `stop`, `tool_calls`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Error => "error",
+            Self::Other => "other",
+        }
+    }
+
+    /// Takes a reason as providers spell it. Anything unknown is [`Other`](Self::Other).
+    #[must_use]
+    pub fn named(reason: &str) -> Self {
+        let mut lower = [0u8; 32];
+        let Some(lower) = lower.get_mut(..reason.len()) else {
+            return Self::Other;
+        };
+        lower.copy_from_slice(reason.as_bytes());
+        lower.make_ascii_lowercase();
+        match &*lower {
+            b"stop" | b"end_turn" | b"stop_sequence" | b"complete" | b"completed" | b"eos"
+            | b"eos_token" | b"finish" => Self::Stop,
+            b"length"
+            | b"max_tokens"
+            | b"max_output_tokens"
+            | b"model_context_window_exceeded"
+            | b"incomplete:max_output_tokens" => Self::Length,
+            b"tool_calls" | b"tool_call" | b"tool_use" | b"function_call" => Self::ToolCalls,
+            b"content_filter"
+            | b"content_filtered"
+            | b"incomplete:content_filter"
+            | b"refusal"
+            | b"safety"
+            | b"recitation"
+            | b"blocklist"
+            | b"prohibited_content"
+            | b"spii"
+            | b"image_safety"
+            | b"guardrail_intervened" => Self::ContentFilter,
+            b"error" | b"failed" => Self::Error,
+            _ => Self::Other,
+        }
+    }
+
+    /// Takes Gemini's reason when it was asked for numbers in the place of names.
+    pub(crate) fn numbered(reason: u64) -> Self {
+        match reason {
+            1 => Self::Stop,
+            2 => Self::Length,
+            // 6 and above differ between Gemini and Vertex, except for the two lists of forbidden things.
+            3 | 4 | 7 | 8 => Self::ContentFilter,
+            _ => Self::Other,
+        }
+    }
 }
