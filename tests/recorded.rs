@@ -10,7 +10,30 @@ use serde_json::Value;
 mod reading;
 
 /// Expectations that are wrong, as `id`, key and why.
-const WRONG: &[(&str, &str, &str)] = &[];
+///
+/// In all of them the body states what the expectation leaves out.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "anthropic-anthropic-complete-200-6484416831",
+        "finish",
+        "null, but the document has \"stop_reason\":\"max_tokens\"",
+    ),
+    (
+        "anthropic-anthropic-complete-200-7c2b214d2d",
+        "finish",
+        "null, but the last event has \"stop_reason\":\"stop_sequence\"",
+    ),
+    (
+        "bedrock-bedrock-invoke-with-response-stream-200-22b1c0e610",
+        "usage",
+        "1 output token, the count in the first event; it goes up to 26 in the last, as in Bedrock's own metrics",
+    ),
+    (
+        "vertex-gemini-predict-200-4bf9745dcf",
+        "usage",
+        "null, but the prediction has \"statistics\":{\"token_count\":4}",
+    ),
+];
 
 /// Files that a corpus must have at the least, or it is not the corpus.
 const LEAST: usize = 400;
@@ -144,6 +167,14 @@ fn every_recorded_request_reads_as_expected() {
                     let key = if name == "model_asked" { "model" } else { name };
                     // What the expectation leaves out was not sent, and then there is nothing to compare.
                     let want = expect.get(key)?;
+                    // A cap below zero is none; the expectation has it as it was sent.
+                    if expect["max_output_tokens"]
+                        .as_i64()
+                        .is_some_and(|cap| cap < 0)
+                        && key.starts_with("max_")
+                    {
+                        return None;
+                    }
                     (read[key] != *want)
                         .then(|| (name, format!("read {}, expected {want}", read[key])))
                 })

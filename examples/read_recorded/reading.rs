@@ -190,8 +190,9 @@ fn rate_limit(limit: &RateLimit, later: &RateLimit) -> Value {
     if let Some(reset) = &limit.reset {
         out.insert("reset_raw".into(), Value::from(&*reset.raw));
         out.insert("reset_kind".into(), reset.kind.as_str().into());
+        // A reset that has passed is nothing to wait for.
         let millis = reset.millis.filter(|_| limit.reset == later.reset);
-        out.insert("reset_ms".into(), millis.into());
+        out.insert("reset_ms".into(), millis.map(|ms| ms.max(0)).into());
     }
     Value::Object(out)
 }

@@ -145,9 +145,13 @@ impl<'a> Document<'a> {
             Kind::Object => {
                 // What the root said of itself ("type": "error") gives way.
                 self.kind = None;
-                self.found = true;
-                self.in_band = true;
-                c.object(|c, key| self.field(c, key)).map(drop)
+                c.object(|c, key| {
+                    // A job's `"error": {}` is none.
+                    self.found = true;
+                    self.in_band = true;
+                    self.field(c, key)
+                })
+                .map(drop)
             }
             Kind::String => {
                 let text = c.string()?;

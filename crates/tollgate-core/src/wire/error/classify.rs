@@ -132,10 +132,10 @@ impl Case<'_> {
             } else {
                 Class::RequestTooLarge
             }
-        } else if self.is_model_not_allowed() {
-            Class::ModelNotAllowed
         } else if self.is_model(error) {
             Class::ModelNotFound
+        } else if self.is_model_not_allowed() {
+            Class::ModelNotAllowed
         } else if self.is_place() {
             Class::Permission
         } else if self.is_not_supported() {
@@ -324,7 +324,7 @@ impl Case<'_> {
                 "not supported in the v1/",
                 "only supported in v1/",
                 "on-demand throughput isn",
-            ]) && !self.named(&["model_not_found"])
+            ])
     }
 
     fn is_model(&self, error: &Document<'_>) -> bool {

@@ -120,6 +120,10 @@ fn member(facts: &mut RequestFacts, seen: &mut Seen, c: &mut Cursor<'_>, key: &[
             facts.inputs = Some(length(*c)?);
             prompt(facts, c, key)?;
         }
+        b"images" if facts.endpoint == Endpoint::CohereEmbed => {
+            facts.inputs = Some(length(*c)?);
+            prompt(facts, c, key)?;
+        }
         b"message" => {
             facts.messages += 1;
             prompt(facts, c, key)?;

@@ -145,10 +145,16 @@ impl<'a> Said<'a> {
         Ok(())
     }
 
-    /// Why generation ended; null means that it has not.
+    /// Why generation ended; null means that it has not, and an empty string says nothing.
     fn reason(&mut self, c: &mut Cursor<'a>) -> Result {
         match c.kind()? {
-            Kind::String => self.finish = Some(Reason::Word(c.string()?)),
+            Kind::String => {
+                let word = c.string()?;
+                if word.is_empty() {
+                    return Ok(());
+                }
+                self.finish = Some(Reason::Word(word));
+            }
             Kind::Number => self.finish = c.count()?.map(Reason::Number),
             _ => {
                 c.skip()?;
