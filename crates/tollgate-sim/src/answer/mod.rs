@@ -86,6 +86,8 @@ fn push_filler(text: &mut String, from: u64, tokens: u64) {
 enum Act {
     /// An event that is no token.
     Event(String),
+    /// A pause.
+    Wait(Duration),
     /// So many tokens of one answer.
     Tokens {
         answer: usize,
@@ -138,6 +140,13 @@ impl Stream {
         }
     }
 
+    /// Waits this long before the first event.
+    pub(crate) fn delay(&mut self, time: Duration) {
+        if !time.is_zero() {
+            self.queue.push_front(Act::Wait(time));
+        }
+    }
+
     /// The next act: what is queued, then tokens of the answers in turn, then the end.
     fn act(&mut self) -> Option<Act> {
         if let Some(act) = self.queue.pop_front() {
@@ -186,6 +195,7 @@ impl Steps for Stream {
         };
         let event = match act {
             Act::Event(event) => event,
+            Act::Wait(time) => return Some(Step::Wait(time)),
             Act::Tokens {
                 answer,
                 from,

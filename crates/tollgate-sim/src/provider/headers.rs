@@ -3,9 +3,9 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::scopes::Books;
 use crate::{
-    books::Book,
-    limit::{SimLimit, Unit},
+    limit::Unit,
     wall::{go_duration, rfc3339, whole_secs},
 };
 
@@ -19,12 +19,8 @@ struct State {
 }
 
 /// The first limit of this unit among those that apply.
-fn state(limits: &[SimLimit], books: &mut [Option<Book>], unit: Unit, now: u64) -> Option<State> {
-    let (limit, book) = limits
-        .iter()
-        .zip(books)
-        .filter(|(limit, _)| limit.unit == unit)
-        .find_map(|(limit, book)| Some((limit, book.as_mut()?)))?;
+fn state(books: &mut Books<'_>, unit: Unit, now: u64) -> Option<State> {
+    let (_, limit, book) = books.each().find(|(_, limit, _)| limit.unit == unit)?;
     Some(State {
         limit: limit.amount,
         remaining: book.capacity().saturating_sub(book.used(now)),
@@ -32,12 +28,7 @@ fn state(limits: &[SimLimit], books: &mut [Option<Book>], unit: Unit, now: u64) 
     })
 }
 
-pub(crate) fn openai(
-    map: &mut HeaderMap,
-    limits: &[SimLimit],
-    books: &mut [Option<Book>],
-    now: u64,
-) {
+pub(crate) fn openai(map: &mut HeaderMap, books: &mut Books<'_>, now: u64) {
     const NAMES: [Names; 2] = [
         (
             Unit::Requests,
@@ -53,7 +44,7 @@ pub(crate) fn openai(
         ),
     ];
     for (unit, limit, remaining, reset) in NAMES {
-        if let Some(state) = state(limits, books, unit, now) {
+        if let Some(state) = state(books, unit, now) {
             map.insert(limit, state.limit.into());
             map.insert(remaining, state.remaining.into());
             map.insert(reset, text(go_duration(state.reset)));
@@ -61,13 +52,7 @@ pub(crate) fn openai(
     }
 }
 
-pub(crate) fn anthropic(
-    map: &mut HeaderMap,
-    limits: &[SimLimit],
-    books: &mut [Option<Book>],
-    now: u64,
-    date: SystemTime,
-) {
+pub(crate) fn anthropic(map: &mut HeaderMap, books: &mut Books<'_>, now: u64, date: SystemTime) {
     const NAMES: [Names; 4] = [
         (
             Unit::Requests,
@@ -96,7 +81,7 @@ pub(crate) fn anthropic(
     ];
     let mut sum: Option<State> = None;
     for (unit, limit, remaining, reset) in NAMES {
-        let state = match (state(limits, books, unit, now), unit) {
+        let state = match (state(books, unit, now), unit) {
             (Some(state), _) => state,
             // Without a limit of its own, "tokens" has always been the sum of input and output.
             (None, Unit::Tokens) if sum.is_some() => sum.take().expect("checked"),

@@ -1,10 +1,12 @@
 //! The simulated provider as a tower service.
+mod answering;
 pub(crate) mod ask;
 mod config;
 mod desk;
 mod errors;
 mod future;
 mod headers;
+mod scopes;
 mod ticket;
 
 use std::{
@@ -21,7 +23,11 @@ use tower_service::Service;
 
 pub use self::{ask::Endpoint, config::SimBuilder, future::ResponseFuture};
 use self::{config::Config, desk::Desk};
-use crate::{SimError, account::Account, body::SimBody};
+use crate::{
+    SimError,
+    account::{Account, Totals},
+    body::SimBody,
+};
 
 /// A metered LLM API that keeps exact books: limits, charges, real headers, error documents, streams, faults.
 ///
@@ -80,20 +86,16 @@ impl SimProvider {
         }
     }
 
-    /// What was seen and done so far.
-    ///
-    /// # Panics
-    ///
-    /// Never; an account of a million requests takes a moment to copy, though.
+    /// What was seen and done so far. It is a copy: of a million requests it takes a moment.
     #[must_use]
     pub fn account(&self) -> Account {
-        self.desk.account(true)
+        self.desk.account()
     }
 
-    /// The same without the single requests, which is cheap. What is computed from them is empty then.
+    /// Only the sums, which is cheap.
     #[must_use]
-    pub fn totals(&self) -> crate::Totals {
-        self.desk.account(false).totals
+    pub fn totals(&self) -> Totals {
+        self.desk.totals()
     }
 
     /// Begins anew: empty books and account, the script and the seed from their start, time zero is now.

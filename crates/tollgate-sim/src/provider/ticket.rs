@@ -12,6 +12,7 @@ use crate::{
     body::{BodyFate, Watch},
     books::Held,
     charge::{Billed, Cost},
+    limit::Unit,
 };
 
 /// Settles and closes exactly once, on every way out, also when dropped.
@@ -101,17 +102,16 @@ impl Ticket {
         let mut cost = admitted.cost;
         let settled = charging.at_end(billed);
         let added = charging.added_at_end(billed);
-        if let Some(books) = state.scopes.get_mut(&self.scope) {
-            for (limit, held) in admitted.held {
-                let unit = self.desk.config.limits[limit].unit;
-                if let Some(book) = &mut books[limit] {
-                    if let Some(settled) = &settled {
-                        book.settle(now, held, unit.of(settled));
-                    }
-                    if let Some(added) = added.as_ref().filter(|_| unit != crate::Unit::Requests) {
-                        book.charge(now, unit.of(added));
-                    }
-                }
+        for (limit, held) in admitted.held {
+            let unit = self.desk.config.limits[limit].unit;
+            let Some(book) = state.scopes.book(self.scope, limit) else {
+                continue;
+            };
+            if let Some(settled) = &settled {
+                book.settle(now, held, unit.of(settled));
+            }
+            if let Some(added) = added.as_ref().filter(|_| unit != Unit::Requests) {
+                book.charge(now, unit.of(added));
             }
         }
         if let Some(settled) = settled {
