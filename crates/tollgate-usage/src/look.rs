@@ -37,6 +37,9 @@ pub(crate) struct Look<B> {
     timeout: Option<Pin<Box<Sleep>>>,
 }
 
+/// The answer as it came.
+pub(crate) type Looked<B> = Response<Replay<Pin<Box<B>>>>;
+
 impl<B: Body<Data = Bytes>> Look<B> {
     pub(crate) fn new(response: Response<B>) -> Self {
         let (parts, body) = response.into_parts();
@@ -50,10 +53,7 @@ impl<B: Body<Data = Bytes>> Look<B> {
     }
 
     /// The answer as it came, and whether it blames us.
-    pub(crate) fn poll_look(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Response<Replay<Pin<Box<B>>>>, bool)> {
+    pub(crate) fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<(Looked<B>, bool)> {
         let body = self.body.as_mut().expect("polled again after it was ready");
         let end = loop {
             if body.is_end_stream() {
