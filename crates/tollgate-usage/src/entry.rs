@@ -12,6 +12,7 @@ use tollgate_core::{
     price::{Cost, Pico},
     principal::Principal,
     wire::{
+        answer::BodyKind,
         limits,
         outcome::{Outcome, Units, Verdict, judge, judge_in_band},
         prompt::{Endpoint, Facts, RequestFacts},
@@ -210,11 +211,22 @@ impl Entry {
         let record = &mut self.record;
         let verdict = &mut self.verdict;
         let begun = self.begun;
+        let status = record.status;
         tap.read(|seen| {
             let answer = seen.answer();
             let whole = answer.complete || seen.end() == Some(End::Complete);
             if *completion == Completion::Partial && whole {
                 *completion = Completion::Complete;
+            }
+            // A stream that just stops, and half a document, end like whole ones.
+            if *completion == Completion::Complete && status.is_some_and(|s| s.is_success()) {
+                let structured = !matches!(
+                    answer.kind,
+                    BodyKind::Empty | BodyKind::Text | BodyKind::Binary
+                );
+                if structured && answer.readable && !answer.complete {
+                    *completion = Completion::Partial;
+                }
             }
             record.time_to_first_token = seen
                 .first_content()

@@ -34,7 +34,8 @@ pub enum RecordKind {
 pub enum Completion {
     /// Whole, or up to its terminal event (`[DONE]`, `message_stop`, …).
     Complete,
-    /// The caller left before the end, or before there was an answer at all.
+    /// The caller left before the end, or before there was an answer at all; or the answer just
+    /// stopped, without its terminal event or in the middle of a document.
     #[default]
     Partial,
     /// The connection failed, before the answer or within it.

@@ -1,4 +1,5 @@
 //! The laws of tower: readiness, errors, what flows through, what is left behind.
+#![allow(clippy::unwrap_used)]
 mod common;
 
 use std::{

@@ -1,4 +1,5 @@
 //! Every end of a body, and a caller that leaves at every frame.
+#![allow(clippy::unwrap_used)]
 mod common;
 
 use std::{future::poll_fn, pin::Pin, time::Duration};
@@ -9,7 +10,10 @@ use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt;
 use serde_json::json;
-use tollgate_core::{price::{Cost, Price, PriceTable}, wire::{outcome::Outcome, usage::Count}};
+use tollgate_core::{
+    price::{Cost, Price, PriceTable},
+    wire::{outcome::Outcome, usage::Count},
+};
 use tollgate_sim::{
     SimError,
     script::{Reply, Scripted},
@@ -38,18 +42,27 @@ async fn a_caller_that_leaves_at_any_chunk_leaves_one_partial_record() {
         let totals = UsageTotals::new();
         let prices = PriceTable::new().with("gpt-test", Price::per_million("1", "2").unwrap());
         let layer = kept.layer().and(totals.clone()).prices(prices);
-        let upstream = Scripted::new([Reply::stream(frames.clone()).every(Duration::from_millis(5))]);
+        let upstream =
+            Scripted::new([Reply::stream(frames.clone()).every(Duration::from_millis(5))]);
         let response = send(&layer.layer(upstream), asked()).await;
         let read = read_frames(response.into_body(), leave).await;
 
         let record = kept.one();
-        assert_eq!(record.bytes_received, read.len() as u64, "after {leave} chunks");
+        assert_eq!(
+            record.bytes_received,
+            read.len() as u64,
+            "after {leave} chunks"
+        );
         if leave == frames.len() {
             assert_eq!(record.completion, Completion::Complete, "[DONE] has come");
             assert_eq!(record.usage.output, Count::Exact(7));
             continue;
         }
-        assert_eq!(record.completion, Completion::Partial, "after {leave} chunks");
+        assert_eq!(
+            record.completion,
+            Completion::Partial,
+            "after {leave} chunks"
+        );
         assert_eq!(record.outcome, Some(Outcome::Ok));
         let text = ["", "Hello, ", "Hello, my dear friend."][leave.min(2)];
         let estimate = match text.len() / 4 {
@@ -91,7 +104,11 @@ async fn every_end_of_a_body_is_told_once() {
         ("is_end_stream after a frame", plain(), Completion::Complete),
         ("none", plain().wait(Duration::ZERO), Completion::Complete),
         ("trailers", plain().trailers(trailers), Completion::Complete),
-        ("error", Reply::stream([delta("Hello")]).breaks(SimError::Broken), Completion::Failed),
+        (
+            "error",
+            Reply::stream([delta("Hello")]).breaks(SimError::Broken),
+            Completion::Failed,
+        ),
         ("empty", Reply::status(200), Completion::Complete),
     ];
     for (name, reply, completion) in cases {
@@ -101,7 +118,11 @@ async fn every_end_of_a_body_is_told_once() {
             assert_eq!(body.is_err(), completion == Completion::Failed, "{name}");
             let record = kept.one();
             assert_eq!(record.completion, completion, "{name}");
-            let outcome = if body.is_err() { Outcome::Broken } else { Outcome::Ok };
+            let outcome = if body.is_err() {
+                Outcome::Broken
+            } else {
+                Outcome::Ok
+            };
             assert_eq!(record.outcome, Some(outcome), "{name}");
         }
     }
@@ -118,9 +139,16 @@ async fn times_are_those_of_the_call() {
         .chunk(usage_chunk(3, 4))
         .chunk(DONE)
         .after(second);
-    exchange(&kept.layer(), &Scripted::new([reply]), asked()).await.1.unwrap();
+    exchange(&kept.layer(), &Scripted::new([reply]), asked())
+        .await
+        .1
+        .unwrap();
     let record = kept.one();
-    assert_eq!(record.time_to_first_token, Some(2 * second), "a ping is no token");
+    assert_eq!(
+        record.time_to_first_token,
+        Some(2 * second),
+        "a ping is no token"
+    );
     assert_eq!(record.duration, 3 * second);
 }
 
@@ -130,11 +158,33 @@ async fn frames_and_hints_are_forwarded() {
     let upstream = Scripted::new([Reply::chat("m", 1, 2)]);
     let response = send(&kept.layer().layer(upstream), chat(json!({}))).await;
     let mut body = response.into_body();
-    let exact = body.size_hint().exact().expect("the inner body knows its size");
+    let exact = body
+        .size_hint()
+        .exact()
+        .expect("the inner body knows its size");
     assert!(!body.is_end_stream());
     let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(frame.len() as u64, exact);
     assert!(body.is_end_stream());
     assert_eq!(body.size_hint().exact(), Some(0));
     kept.one();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_just_stops_is_no_whole_one() {
+    for request in [asked(), unasked()] {
+        let kept = Kept::default();
+        let upstream = Scripted::new([Reply::stream([delta("Hello, my friend")])]);
+        exchange(&kept.layer(), &upstream, request).await.1.unwrap();
+        let record = kept.one();
+        assert_eq!(record.completion, Completion::Partial);
+        assert_eq!(record.estimated_output, Count::AtLeast(4));
+    }
+    let kept = Kept::default();
+    let half = Reply::status(200).body("{\"choices\":[");
+    exchange(&kept.layer(), &Scripted::new([half]), chat(json!({})))
+        .await
+        .1
+        .unwrap();
+    assert_eq!(kept.one().completion, Completion::Partial);
 }

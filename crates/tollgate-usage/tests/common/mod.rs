@@ -1,5 +1,5 @@
 //! What the tests share: requests, streams, and a recorder that keeps everything.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, unreachable_pub)]
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
