@@ -37,8 +37,10 @@ pub(crate) struct Entry {
     /// Requests that we sent ourselves.
     sent: u32,
     tap: Option<Tap>,
-    /// What the head, or the judge further in, says of the answer.
+    /// What the judge further in, or else the head alone, says of the answer.
     verdict: Option<Verdict>,
+    /// A judge further in has seen more than the head.
+    judged: bool,
     record: UsageRecord,
 }
 
@@ -92,6 +94,7 @@ impl Entry {
             sent: 0,
             tap: None,
             verdict: None,
+            judged: false,
             record,
         };
         Guard(Some(Box::new(entry)))
@@ -137,9 +140,16 @@ impl Entry {
         record.served_by = ServedBy::of(response).cloned();
         record.refused = Refused::of(response).map(|refused| refused.reason);
         let judged = response.extensions().get::<Verdict>();
-        self.verdict = Some(match judged.filter(|verdict| verdict.status == status) {
-            Some(verdict) => verdict.clone(),
-            None => judge(record.endpoint, status, response.headers(), None, now),
+        let judged = judged.filter(|verdict| verdict.status == status).cloned();
+        self.judged = judged.is_some();
+        self.verdict = judged.or_else(|| {
+            Some(judge(
+                record.endpoint,
+                status,
+                response.headers(),
+                None,
+                now,
+            ))
         });
         if response.extensions().get::<Call>().is_none() {
             response.extensions_mut().insert(self.call.clone());
@@ -211,7 +221,7 @@ impl Entry {
         let record = &mut self.record;
         let verdict = &mut self.verdict;
         let begun = self.begun;
-        let status = record.status;
+        let (status, judged) = (record.status, self.judged);
         tap.read(|seen| {
             let answer = seen.answer();
             let whole = answer.complete || seen.end() == Some(End::Complete);
@@ -249,7 +259,7 @@ impl Entry {
             }
             if let (Some(error), Some(verdict)) = (&answer.error, verdict.as_mut()) {
                 let stated = verdict.outcome.clone();
-                if stated == Outcome::Ok || verdict.class.is_none() {
+                if stated == Outcome::Ok || !judged {
                     let headers = http::HeaderMap::new();
                     *verdict = judge_in_band(verdict.status, &headers, error, clock::wall());
                     // The wait may stand in the headers, which are gone by now.

@@ -139,6 +139,22 @@ pub async fn exchange(
     (parts, body.collect().await.map(|body| body.to_bytes()))
 }
 
+/// What must not depend on how the bytes were cut.
+pub fn gist(record: &UsageRecord) -> String {
+    format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+        record.model_served,
+        record.usage,
+        record.cost,
+        record.finish,
+        record.finish_reason,
+        record.outcome,
+        record.completion,
+        record.status,
+        record.bytes_received
+    )
+}
+
 /// An error that cannot be.
 pub fn never(error: Infallible) -> ! {
     match error {}
