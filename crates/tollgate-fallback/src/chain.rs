@@ -1,0 +1,160 @@
+//! The order in which models are tried.
+use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+
+use tollgate_core::wire::prompt::Dialect;
+
+use crate::{Candidate, path};
+
+/// The order in which models are tried.
+///
+/// A request begins with the first candidate whose model is the one that it asks for, and goes on
+/// from there: those in front of it are not tried, for who asks for the small model does not want
+/// the large one's bill. A request for a model that is not in the chain is tried as it came, and
+/// then the whole chain in order.
+///
+/// ```
+/// use tollgate_fallback::ModelChain;
+///
+/// let chain = ModelChain::new(["gpt-5", "gpt-5-mini"])?;
+/// assert_eq!(chain.candidates().len(), 2);
+/// assert_eq!(ModelChain::new(["a", "a"]).unwrap_err().to_string(), "`a` stands in the chain twice");
+/// # Ok::<(), tollgate_fallback::InvalidChain>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ModelChain(Arc<[Candidate]>);
+
+impl ModelChain {
+    /// A chain of model names, of [`Candidate`]s or of [`Target`](crate::Target)s.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong: no candidate, one twice, an empty name, a path that
+    /// cannot be, targets that do not speak the same dialect (a request is renamed and moved, never
+    /// translated).
+    pub fn new<I>(candidates: I) -> Result<Self, InvalidChain>
+    where
+        I: IntoIterator<Item: Into<Candidate>>,
+    {
+        let candidates: Vec<Candidate> = candidates.into_iter().map(Into::into).collect();
+        if candidates.is_empty() {
+            return Err(InvalidChain::new("a chain needs at least one candidate"));
+        }
+        let mut spoken: Option<(Dialect, &str)> = None;
+        for (at, candidate) in candidates.iter().enumerate() {
+            let label = candidate.label();
+            if candidate.model.as_deref() == Some("") || candidate.name.as_deref() == Some("") {
+                return Err(InvalidChain::new("a candidate's name must not be empty"));
+            }
+            if candidate.window == Some(0) {
+                return Err(InvalidChain::new(format!(
+                    "the context window of `{label}` must be above zero"
+                )));
+            }
+            let same =
+                |other: &Candidate| other.name == candidate.name && other.model == candidate.model;
+            if candidates[..at].iter().any(same) {
+                return Err(InvalidChain::new(format!(
+                    "`{label}` stands in the chain twice"
+                )));
+            }
+            path::check(candidate)?;
+            if let Some(dialect) = path::dialect(candidate) {
+                match spoken {
+                    Some((other, first)) if other != dialect => {
+                        return Err(InvalidChain::new(format!(
+                            "`{first}` speaks {other:?} and `{label}` speaks {dialect:?}; all \
+                             candidates of a chain must understand the same request"
+                        )));
+                    }
+                    _ => spoken = Some((dialect, label)),
+                }
+            }
+        }
+        Ok(Self(candidates.into()))
+    }
+
+    /// The candidates in order.
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.0
+    }
+}
+
+/// Why a chain, or a part of one, cannot be: a sentence. It holds no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidChain(Cow<'static, str>);
+
+impl InvalidChain {
+    pub(crate) fn new(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl fmt::Display for InvalidChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for InvalidChain {}
+
+/// The candidates for one request, in the order in which they are tried.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    chain: ModelChain,
+    /// The request as it came stands in front of the chain.
+    own_first: bool,
+    start: usize,
+    len: usize,
+    own: Candidate,
+}
+
+impl Route {
+    /// `alone`: only the first may serve.
+    pub(crate) fn new(chain: &ModelChain, model: Option<&str>, alone: bool) -> Self {
+        let found = chain.0.iter().position(|c| c.serves(model));
+        let own_first = found.is_none();
+        let start = found.unwrap_or(0);
+        let len = chain.0.len() - start + usize::from(own_first);
+        Self {
+            chain: chain.clone(),
+            own_first,
+            start,
+            len: if alone { 1 } else { len },
+            own: Candidate::own(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, position: usize) -> &Candidate {
+        match (self.own_first, position) {
+            (true, 0) => &self.own,
+            (true, n) => &self.chain.0[n - 1],
+            (false, n) => &self.chain.0[self.start + n],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(chain: &ModelChain, model: &str) -> Vec<String> {
+        let route = Route::new(chain, Some(model), false);
+        (0..route.len())
+            .map(|n| route.get(n).model.as_deref().unwrap_or("own").to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_chain_is_entered_at_the_model_that_is_asked_for() {
+        let chain = ModelChain::new(["a", "b", "c"]).unwrap();
+        assert_eq!(order(&chain, "a"), ["a", "b", "c"]);
+        assert_eq!(order(&chain, "b"), ["b", "c"]);
+        assert_eq!(order(&chain, "x"), ["own", "a", "b", "c"]);
+        assert_eq!(Route::new(&chain, Some("a"), true).len(), 1);
+    }
+}

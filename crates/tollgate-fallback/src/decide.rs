@@ -1,0 +1,140 @@
+//! What is done after an answer: the rows of the one decision table, and what others are told.
+use tollgate_core::{
+    call::Skipped,
+    extensions::{Reason, Refused},
+    wire::{
+        outcome::{NextModel, Outcome, Verdict},
+        prompt::RequestFacts,
+    },
+};
+
+use crate::{FallbackPolicy, health::Report};
+
+/// What is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It was served.
+    Served,
+    /// No other candidate may or can do better.
+    Stop,
+    /// The next candidate.
+    Next,
+    /// The next one with another key.
+    OtherKey,
+    /// The next one that is larger.
+    Larger,
+    /// The next one; nothing was sent to this one.
+    Refused(Skipped),
+}
+
+/// Decides on an answer of the provider's, or on a failed connection.
+pub(crate) fn decide(verdict: &Verdict, facts: &RequestFacts, policy: &FallbackPolicy) -> Turn {
+    let advice = policy.resend.settle(verdict.advice(), facts);
+    match advice.next_model {
+        NextModel::Done => Turn::Served,
+        NextModel::IfTold if policy.route_around_refusals => Turn::Next,
+        // A wait that reaches us is one that no layer inside was willing to wait, and we never wait.
+        NextModel::Now | NextModel::WhenRetriesUsedUp | NextModel::IfWaitTooLong => Turn::Next,
+        NextModel::OtherCredential => Turn::OtherKey,
+        // Too large for a rate limit says nothing of the context window.
+        NextModel::Larger if matches!(verdict.outcome, Outcome::RateLimited { .. }) => Turn::Next,
+        NextModel::Larger => Turn::Larger,
+        _ => Turn::Stop,
+    }
+}
+
+/// Decides on a refusal of our own, of which the provider knows nothing.
+pub(crate) fn decide_refusal(refused: &Refused) -> Turn {
+    match refused.reason {
+        Reason::Exhausted | Reason::NeverFits | Reason::QueueFull | Reason::WaitTooLong => {
+            Turn::Refused(Skipped::Refused(refused.reason))
+        }
+        // The store, the body and its length are the same for every candidate.
+        _ => Turn::Stop,
+    }
+}
+
+/// What the other calls should know of a target.
+pub(crate) fn report(verdict: &Verdict) -> Report {
+    match &verdict.outcome {
+        Outcome::RateLimited {
+            never_fits: false,
+            retry_after,
+            ..
+        } => Report::Limited(verdict.retry_after.map(|r| r.wait).or(*retry_after)),
+        Outcome::Overloaded
+        | Outcome::ServerError
+        | Outcome::Timeout
+        | Outcome::Unreachable { .. }
+        | Outcome::Broken => Report::Failed,
+        Outcome::QuotaExhausted | Outcome::Unauthorized => Report::KeyRefused,
+        Outcome::ModelGone => Report::Gone,
+        _ => Report::Alive,
+    }
+}
+
+/// Whether an answer finds fault with the request itself. From a later candidate that is about a
+/// request that the caller has not made.
+pub(crate) fn blames_request(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Invalid | Outcome::TooLong)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tollgate_core::{resend::Resend, wire::prompt::Endpoint};
+
+    use super::*;
+
+    fn turn(outcome: Outcome, policy: &FallbackPolicy) -> Turn {
+        let facts = RequestFacts::unread(Endpoint::ChatCompletions);
+        decide(&Verdict::of(StatusCode::OK, outcome), &facts, policy)
+    }
+
+    // F09, F11, F12
+    #[test]
+    fn every_outcome_has_its_turn() {
+        let limited = |never_fits| Outcome::RateLimited {
+            what: None,
+            retry_after: None,
+            never_fits,
+        };
+        let policy = FallbackPolicy::default();
+        for (outcome, expected) in [
+            (Outcome::Ok, Turn::Served),
+            (limited(false), Turn::Next),
+            (limited(true), Turn::Next),
+            (Outcome::QuotaExhausted, Turn::OtherKey),
+            (Outcome::Unauthorized, Turn::OtherKey),
+            (Outcome::Overloaded, Turn::Next),
+            (Outcome::ServerError, Turn::Next),
+            (Outcome::Timeout, Turn::Next),
+            (Outcome::Broken, Turn::Next),
+            (Outcome::Unreachable { sent: true }, Turn::Next),
+            (Outcome::Unreachable { sent: false }, Turn::Next),
+            (Outcome::TooLong, Turn::Larger),
+            (Outcome::ModelGone, Turn::Next),
+            (Outcome::ContentRefused, Turn::Stop),
+            (Outcome::Invalid, Turn::Stop),
+        ] {
+            assert_eq!(turn(outcome.clone(), &policy), expected, "{outcome:?}");
+        }
+        let told = FallbackPolicy::default().route_around_refusals(true);
+        assert_eq!(turn(Outcome::ContentRefused, &told), Turn::Next);
+        let once = FallbackPolicy::default().resend(Resend::OnlyUnsent);
+        assert_eq!(turn(Outcome::Timeout, &once), Turn::Stop);
+        assert_eq!(
+            turn(Outcome::Unreachable { sent: false }, &once),
+            Turn::Next
+        );
+    }
+
+    #[test]
+    fn what_was_accepted_for_later_is_never_sent_twice() {
+        let mut facts = RequestFacts::unread(Endpoint::Responses);
+        facts.background = true;
+        let broken = Verdict::broken(StatusCode::OK);
+        let turn = decide(&broken, &facts, &FallbackPolicy::default());
+        assert_eq!(turn, Turn::Stop);
+    }
+}

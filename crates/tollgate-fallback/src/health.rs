@@ -1,0 +1,331 @@
+//! Which targets are left alone for a while, shared by all clones.
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    cooling::{Cooling, Pace, after},
+    credential::KeyId,
+};
+
+/// Most targets and keys that are remembered; of more the one that is due first is forgotten.
+const MOST_KEPT: usize = 10_000;
+
+/// Which targets are left alone for a while: the memory of a fallback, made first and passed in.
+///
+/// Clones share it, and it may be shared between stacks. A target that fails is left alone for 5 s,
+/// then 10 s, and so on up to 5 min; when that time has passed one call, and no more, tries it. A
+/// limited target is left alone as long as it says itself, at most 5 min. A key that was refused or
+/// has no money left is dead for a minute. A cool-down is only ever extended, and ends with the
+/// first answer of an attempt that began after the failure.
+///
+/// Where a request goes by its own key, the cool-down is for that key alone: the limit of one
+/// tenant says nothing about another.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_fallback::{FallbackHealth, ModelChain, ModelFallbackLayer};
+///
+/// let health = FallbackHealth::new().cool_down(Duration::from_secs(1), Duration::from_secs(60));
+/// let layer = ModelFallbackLayer::new(ModelChain::new(["gpt-5", "gpt-5-mini"])?).health(health.clone());
+/// assert!(health.snapshot().targets.is_empty(), "all are served");
+/// # Ok::<(), tollgate_fallback::InvalidChain>(())
+/// ```
+#[derive(Clone)]
+pub struct FallbackHealth {
+    shared: Arc<Shared>,
+    pace: Pace,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Entries in both maps: nothing else is looked at while all is well.
+    troubles: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    targets: HashMap<Slot, Cooling>,
+    dead: HashMap<KeyId, Dead>,
+    probes: u64,
+}
+
+struct Dead {
+    since: Instant,
+    until: Instant,
+}
+
+/// What a cool-down is kept for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Slot {
+    pub(crate) target: Option<Arc<str>>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) origin: u64,
+    pub(crate) key: KeyId,
+}
+
+/// What became of an attempt, as far as others should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// It answered, if only to say no.
+    Alive,
+    /// It failed.
+    Failed,
+    /// It is limited; the wait that it stated.
+    Limited(Option<Duration>),
+    /// It does not exist.
+    Gone,
+    /// The key was refused.
+    KeyRefused,
+}
+
+impl FallbackHealth {
+    /// Nothing is known yet, so all are well.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::default(),
+            pace: Pace::default(),
+        }
+    }
+
+    /// How long a target that failed is left alone: at first, and at most. Default 5 s and 5 min;
+    /// each failed probe doubles it.
+    #[must_use]
+    pub fn cool_down(mut self, first: Duration, most: Duration) -> Self {
+        self.pace.first = first;
+        self.pace.most = most.max(first);
+        self
+    }
+
+    /// How long a key is not used that was refused or has no money left, and a model that does not
+    /// exist. Default 1 min.
+    #[must_use]
+    pub fn dead_for(mut self, time: Duration) -> Self {
+        self.pace.dead = time;
+        self
+    }
+
+    /// What is left alone now.
+    #[must_use]
+    pub fn snapshot(&self) -> HealthSnapshot {
+        let now = Instant::now();
+        let state = self.state();
+        let mut targets: Vec<_> = state
+            .targets
+            .iter()
+            .map(|(slot, cooling)| TargetSnapshot {
+                target: slot.target.clone(),
+                model: slot.model.clone(),
+                state: cooling.state(now),
+                since: cooling.since,
+                next_probe: cooling.until,
+                failures: cooling.failures,
+            })
+            .collect();
+        let dead_keys = state.dead.values().filter(|dead| dead.until > now).count();
+        drop(state);
+        targets.sort_by(|a, b| (a.since, &a.model).cmp(&(b.since, &b.model)));
+        HealthSnapshot { targets, dead_keys }
+    }
+
+    /// Whether nothing at all is in trouble.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.shared.troubles.load(Ordering::SeqCst) == 0
+    }
+
+    /// Until when a target is left alone; `None` if it may be tried.
+    pub(crate) fn cooling_until(&self, slot: &Slot, now: Instant) -> Option<Instant> {
+        let until = self.state().targets.get(slot)?.until;
+        (until > now).then_some(until)
+    }
+
+    /// Until when a key is not used; `None` if it may be.
+    pub(crate) fn dead_until(&self, key: KeyId, now: Instant) -> Option<Instant> {
+        let until = self.state().dead.get(&key)?.until;
+        (until > now).then_some(until)
+    }
+
+    /// Enters a target that may be tried: with nothing if it is well, else with the probe that
+    /// this attempt is; until it is done, others stay away.
+    ///
+    /// `force`: enter it also before its time.
+    ///
+    /// # Errors
+    ///
+    /// Until when it is left alone.
+    pub(crate) fn enter(
+        &self,
+        slot: &Slot,
+        now: Instant,
+        force: bool,
+    ) -> Result<Option<Probe>, Instant> {
+        if self.is_quiet() {
+            return Ok(None);
+        }
+        let mut state = self.state();
+        let number = state.probes;
+        let Some(cooling) = state.targets.get_mut(slot) else {
+            return Ok(None);
+        };
+        if cooling.until > now && !force {
+            return Err(cooling.until);
+        }
+        cooling.begin_probe(number, now);
+        state.probes += 1;
+        Ok(Some(Probe {
+            health: self.clone(),
+            slot: slot.clone(),
+            number,
+        }))
+    }
+
+    /// Takes down how an attempt ended that began at `begun`. True if a model was found gone that
+    /// was not known to be.
+    pub(crate) fn report(&self, slot: &Slot, report: Report, begun: Instant, now: Instant) -> bool {
+        if report == Report::Alive && self.is_quiet() {
+            return false;
+        }
+        let mut state = self.state();
+        let mut news = false;
+        match report {
+            Report::Alive => {
+                // One that began before the failure tells of the time before it.
+                let later = |failed: Instant| begun >= failed;
+                if state.targets.get(slot).is_some_and(|c| later(c.failed)) {
+                    state.targets.remove(slot);
+                }
+                if state.dead.get(&slot.key).is_some_and(|d| later(d.since)) {
+                    state.dead.remove(&slot.key);
+                }
+            }
+            _ => {
+                if report == Report::KeyRefused {
+                    let until = after(now, self.pace.dead);
+                    keep_within(&mut state.dead, |dead| dead.until, &slot.key);
+                    let dead = state.dead.entry(slot.key);
+                    let dead = dead.or_insert(Dead { since: now, until });
+                    dead.since = now;
+                    dead.until = until.max(dead.until);
+                }
+                keep_within(&mut state.targets, |cooling| cooling.until, slot);
+                let cooling = state.targets.entry(slot.clone());
+                let cooling = cooling.or_insert_with(|| Cooling::new(now));
+                news = report == Report::Gone && !cooling.gone;
+                cooling.fail(report, begun, now, &self.pace);
+            }
+        }
+        let troubles = state.targets.len() + state.dead.len();
+        self.shared.troubles.store(troubles, Ordering::SeqCst);
+        news
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held, so a poisoned one is as good as any.
+        let state = self.shared.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes room for one more, at the cost of the one that is due first.
+fn keep_within<K: Clone + Eq + Hash, V>(
+    map: &mut HashMap<K, V>,
+    due: impl Fn(&V) -> Instant,
+    key: &K,
+) {
+    if map.len() < MOST_KEPT || map.contains_key(key) {
+        return;
+    }
+    let first = map.iter().min_by_key(|(_, value)| due(value));
+    if let Some(first) = first.map(|(key, _)| key.clone()) {
+        map.remove(&first);
+    }
+}
+
+impl Default for FallbackHealth {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for FallbackHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.snapshot();
+        f.debug_struct("FallbackHealth")
+            .field("targets", &snapshot.targets)
+            .field("dead_keys", &snapshot.dead_keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An attempt that finds out whether a target is well again. Dropped without a report (the caller
+/// left, a budget refused), it lets the next one try at once.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    health: FallbackHealth,
+    slot: Slot,
+    number: u64,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let mut state = self.health.state();
+        if let Some(cooling) = state.targets.get_mut(&self.slot) {
+            cooling.give_back_probe(self.number);
+        }
+    }
+}
+
+/// What a [`FallbackHealth`] knows.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HealthSnapshot {
+    /// Targets that are left alone, the longest first; one that is not listed is well.
+    pub targets: Vec<TargetSnapshot>,
+    /// Keys that are not used now.
+    pub dead_keys: usize,
+}
+
+/// One target that is left alone.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TargetSnapshot {
+    /// The target's name, where it is not only another model.
+    pub target: Option<Arc<str>>,
+    /// The model.
+    pub model: Option<Arc<str>>,
+    /// What is known of it.
+    pub state: TargetState,
+    /// Since when it has not been well.
+    pub since: Instant,
+    /// From when on one call may try it.
+    pub next_probe: Instant,
+    /// Failures in a row, those counted once that were under way together.
+    pub failures: u32,
+}
+
+/// What is known of a target that is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TargetState {
+    /// It failed, or is limited, and is left alone.
+    CoolingDown,
+    /// One call is finding out whether it is well.
+    Probing,
+    /// Its time has passed; the next call tries it.
+    Due,
+    /// Its key was refused, or has no money left.
+    CredentialDead,
+    /// The model does not exist.
+    Gone,
+}

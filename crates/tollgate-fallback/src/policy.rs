@@ -1,0 +1,114 @@
+//! The settings of a fallback.
+use std::time::Duration;
+
+use tollgate_core::{body::PeekPolicy, resend::Resend};
+
+/// Which answer the caller gets when all candidates have failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnExhausted {
+    /// The first candidate's, if its whole document is within the cap of
+    /// [`PeekPolicy::error_cap`]; else the last one's.
+    First,
+    /// The last one's; but the first one's if the last found fault with the request, for that is
+    /// about a request that the caller has not made.
+    #[default]
+    Last,
+}
+
+/// The settings of a fallback.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_fallback::{FallbackPolicy, OnExhausted};
+///
+/// let policy = FallbackPolicy::default()
+///     .max_wait(Duration::from_secs(2))
+///     .on_exhausted(OnExhausted::First)
+///     .model_header(true);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct FallbackPolicy {
+    pub(crate) max_wait: Duration,
+    pub(crate) on_exhausted: OnExhausted,
+    pub(crate) route_around_refusals: bool,
+    pub(crate) resend: Resend,
+    pub(crate) replay_cap: u64,
+    pub(crate) peek: PeekPolicy,
+    pub(crate) model_header: bool,
+    pub(crate) attempts: u32,
+}
+
+impl Default for FallbackPolicy {
+    fn default() -> Self {
+        Self {
+            max_wait: Duration::from_secs(10),
+            on_exhausted: OnExhausted::default(),
+            route_around_refusals: false,
+            resend: Resend::default(),
+            replay_cap: 32 << 20,
+            peek: PeekPolicy::default(),
+            model_header: false,
+            attempts: 3,
+        }
+    }
+}
+
+impl FallbackPolicy {
+    /// The longest that a budget inside may let a request queue while another candidate is left.
+    /// Default 10 s. The last candidate may queue as long as its budget allows.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = wait;
+        self
+    }
+
+    /// Whose answer the caller gets when all have failed. Default [`OnExhausted::Last`].
+    pub fn on_exhausted(mut self, whose: OnExhausted) -> Self {
+        self.on_exhausted = whose;
+        self
+    }
+
+    /// Whether a content filter's refusal is put to the next candidate. Default no.
+    pub fn route_around_refusals(mut self, allowed: bool) -> Self {
+        self.route_around_refusals = allowed;
+        self
+    }
+
+    /// Whether a request that may have been served is sent to the next candidate. Default
+    /// [`Resend::NothingDelivered`].
+    pub fn resend(mut self, resend: Resend) -> Self {
+        self.resend = resend;
+        self
+    }
+
+    /// Largest request document, in bytes, that is held to be sent again. Default 32 MiB; a larger
+    /// one is sent once, as it came.
+    pub fn replay_cap(mut self, bytes: u64) -> Self {
+        self.replay_cap = bytes;
+        self
+    }
+
+    /// How far to look into an answer before it is passed on. See [`PeekPolicy`] for the defaults.
+    ///
+    /// Answers are held whole only while another candidate is left, and not if a retry inside has
+    /// done so.
+    pub fn peek(mut self, peek: PeekPolicy) -> Self {
+        self.peek = peek;
+        self
+    }
+
+    /// Whether the answer names the model that was asked in an `x-tollgate-model` header. Default
+    /// no. [`ServedBy`](tollgate_core::extensions::ServedBy) is in the extensions anyway.
+    pub fn model_header(mut self, on: bool) -> Self {
+        self.model_header = on;
+        self
+    }
+
+    /// Attempts of one call, retries inside included, beside one for each further candidate.
+    /// Default 3. What the caller or a layer outside has set goes before.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+}
