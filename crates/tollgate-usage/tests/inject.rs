@@ -421,13 +421,49 @@ proptest! {
 // U05
 #[tokio::test(start_paused = true)]
 async fn a_cut_at_every_byte_boundary_changes_nothing() {
-    let text = stream().concat();
-    for at in 1..text.len() {
-        let (a, b) = text.as_bytes().split_at(at);
+    for newline in ["\n", "\r\n", "\r"] {
+        let text = stream().concat().replace('\n', newline);
+        let expected = stream_without_usage().replace('\n', newline);
+        for at in 1..text.len() {
+            let (a, b) = text.as_bytes().split_at(at);
+            let kept = Kept::default();
+            let upstream = Scripted::new([Reply::stream([a.to_vec(), b.to_vec()])]);
+            let (_, body) = exchange(&kept.layer(), &upstream, unasked()).await;
+            assert_eq!(
+                body.unwrap(),
+                expected,
+                "cut at {at}, lines end in {newline:?}"
+            );
+            assert_eq!(kept.one().usage.output, Count::Exact(7), "cut at {at}");
+        }
+    }
+}
+
+// U05
+#[tokio::test(start_paused = true)]
+async fn only_the_usage_chunk_goes() {
+    let azure = event(&json!({"choices": [], "model": "", "usage": null,
+        "prompt_filter_results": [{"prompt_index": 0}]}));
+    let groq = event(&json!({"model": "m",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+        "x_groq": {"usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}}}));
+    let same = event(&json!({"model": "m", "choices": [],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}}));
+    for (name, before, usage, after) in [
+        ("Azure's first chunk stays", azure, usage_chunk(1, 2), ""),
+        ("Groq says it twice", groq, same, ""),
+        (
+            "a chunk after it stays",
+            delta("x"),
+            usage_chunk(1, 2),
+            &*delta("y"),
+        ),
+    ] {
         let kept = Kept::default();
-        let upstream = Scripted::new([Reply::stream([a.to_vec(), b.to_vec()])]);
+        let frames = [before.clone(), usage, after.to_owned(), DONE.to_owned()];
+        let upstream = Scripted::new([Reply::stream(frames)]);
         let (_, body) = exchange(&kept.layer(), &upstream, unasked()).await;
-        assert_eq!(body.unwrap(), stream_without_usage(), "cut at {at}");
-        assert_eq!(kept.one().usage.output, Count::Exact(7), "cut at {at}");
+        assert_eq!(body.unwrap(), [&before, after, DONE].concat(), "{name}");
+        assert!(kept.one().has_usage, "{name}");
     }
 }

@@ -402,12 +402,13 @@ impl State {
             }
             return;
         }
-        let usage = self.tally != before;
-        if usage {
+        if self.tally != before {
             self.settle_usage();
-            if said.no_choices && !said.error && self.usage_only.len() < MOST_USAGE_ONLY {
-                self.usage_only.push(event.span.clone());
-            }
+        }
+        // Groq states the same counts on the chunk before, too.
+        let only_usage = said.usage && said.no_choices && !said.error;
+        if only_usage && self.usage_only.len() < MOST_USAGE_ONLY {
+            self.usage_only.push(event.span.clone());
         }
         self.take(&said, event.name, event.data, failed);
     }

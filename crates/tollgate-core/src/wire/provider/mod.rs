@@ -36,6 +36,8 @@ pub(crate) struct Said<'a> {
     pub(crate) error: bool,
     /// `choices` came and was empty.
     pub(crate) no_choices: bool,
+    /// A top-level `usage` object came, whether it said anything new or not.
+    pub(crate) usage: bool,
     /// It has generated text, a tool call or a reason to finish.
     pub(crate) content: bool,
     /// Characters of generated text.
@@ -75,7 +77,10 @@ impl<'a> Said<'a> {
     ) -> Result {
         match key {
             b"choices" => openai::choices(self, c, tally),
-            b"usage" => tally.read(c).map(drop),
+            b"usage" => {
+                self.usage |= tally.read(c)?;
+                Ok(())
+            }
             b"model" | b"modelVersion" | b"model_version" => keep(&mut self.model, c),
             b"id" | b"responseId" | b"response_id" | b"generation_id" => keep(&mut self.id, c),
             b"service_tier" => keep(&mut self.tier, c),
