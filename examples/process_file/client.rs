@@ -1,21 +1,106 @@
 //! The client: hyper-util's, with TLS through rustls, under the four layers.
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use tollgate_budget::{Budget, Limit, TokenBudgetLayer};
+use tollgate_core::{BoxError, classify::Causes};
+use tollgate_retry::{RateLimitPolicy, RetryOnRateLimitLayer};
+use tollgate_usage::{UsageRecorderLayer, UsageTotals};
+use tower::{Service, ServiceBuilder, timeout::error::Elapsed};
 
-/// What speaks to the provider.
-pub type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+use crate::{args::Job, prices, tally::Tally, wire::Wire};
+
+/// The longest wait that a row may be put to before it is tried again. A longer one, as until a daily limit is
+/// free again, makes it an error row, for `--resume` on another day.
+const WAIT_CAP: Duration = Duration::from_secs(600);
+
+/// A request's row gives up no sooner than the file is done.
+const FOREVER: Duration = Duration::from_secs(366 * 86_400);
+
+/// The limits that hold for the job: those that were told, and for the others what the headers say.
+///
+/// # Errors
+///
+/// A sentence about a limit that cannot be.
+pub fn budget(job: &Job) -> Result<Budget, String> {
+    let requests = job.requests.map(|n| Limit::requests(n).per(job.window));
+    let tokens = job.tokens.map(|n| Limit::tokens(n).per(job.window));
+    Budget::builder()
+        .learn(requests.is_none() || tokens.is_none())
+        .limits(requests.into_iter().chain(tokens))
+        // The rows under way bound the queue; what waits for its turn is what the job is about.
+        .queue_len(usize::MAX)
+        .queue_bytes(u64::MAX)
+        .max_wait(FOREVER)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// What the stack is made of.
+pub struct Stack {
+    /// Admits.
+    pub budget: Budget,
+    /// Adds up.
+    pub usage: UsageTotals,
+    /// Counts.
+    pub tally: Tally,
+    /// Requests for one row.
+    pub max_attempts: u32,
+    /// Rows under way.
+    pub concurrency: usize,
+    /// Until an answer's headers.
+    pub timeout: Duration,
+}
+
+/// The whole stack, from the recorder down to the socket.
+pub fn stack(
+    of: Stack,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>>>,
+    Error = BoxError,
+    Future: Future,
+> + Clone {
+    let Stack {
+        budget,
+        usage,
+        tally,
+        timeout,
+        ..
+    } = of;
+    let retry = RateLimitPolicy::new()
+        .attempts(of.max_attempts)
+        .wait_cap(WAIT_CAP)
+        // The attempts of each row are bounded; a bound on all retries together would lose rows.
+        .without_retry_budget();
+    let wire = Wire::new(http(of.concurrency), tally, budget.clone());
+    ServiceBuilder::new()
+        .layer(UsageRecorderLayer::new(usage).prices(prices::table().unwrap_or_default()))
+        .layer(RetryOnRateLimitLayer::new(retry).classify(Causes))
+        .layer(TokenBudgetLayer::new(budget).classify(Causes))
+        .map_err(move |error: BoxError| {
+            if error.is::<Elapsed>() {
+                let text = format!("no answer within {} s", timeout.as_secs_f64());
+                return io::Error::new(io::ErrorKind::TimedOut, text).into();
+            }
+            error
+        })
+        .timeout(timeout)
+        .service(wire)
+}
 
 /// Makes the client itself, with room for a connection for each row under way.
 ///
 /// HTTP/1.1 only: one connection a request, so a connection that breaks costs one answer and not all.
-pub fn http(concurrency: usize) -> Http {
+fn http(concurrency: usize) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

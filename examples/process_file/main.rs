@@ -28,14 +28,17 @@
 use std::{io::Write as _, process::ExitCode};
 
 use tokio::time::Instant;
+use tollgate_usage::UsageTotals;
 
 use crate::{
     args::{Args, Job},
     progress::Progress,
+    rows::Rows,
     run::Run,
     stop::{STOPPED, Stop},
     summary::Summary,
     tally::Tally,
+    target::Target,
 };
 
 mod answer;
@@ -44,10 +47,12 @@ mod client;
 mod files;
 mod json;
 mod output;
+mod prices;
 mod progress;
 mod resume;
 mod rows;
 mod run;
+mod sim;
 mod stop;
 mod summary;
 mod tally;
@@ -74,26 +79,60 @@ fn main() -> ExitCode {
     }
 }
 
-async fn process(job: Job) -> ExitCode {
-    let prepared = files::input(job.input.as_deref())
-        .and_then(|input| files::output(&job).map(|output| (input, output)));
-    let (input, (output, done)) = match prepared {
+async fn process(mut job: Job) -> ExitCode {
+    // Dropped, it stops.
+    let mut provider = None;
+    let target = match job.target.take() {
+        Some(target) => target,
+        None => match sim::start().await {
+            Ok(server) => {
+                job.requests.get_or_insert(sim::REQUESTS);
+                job.tokens.get_or_insert(sim::TOKENS);
+                job.window = sim::WINDOW;
+                let target = Target::new(&provider.insert(server).url(), None);
+                match target {
+                    Ok(target) => target,
+                    Err(sentence) => return fail(BROKE_OFF, &sentence),
+                }
+            }
+            Err(error) => return fail(BROKE_OFF, &format!("no simulated provider: {error}")),
+        },
+    };
+    let prepared = client::budget(&job).and_then(|budget| {
+        let input = files::input(job.input.as_deref())?;
+        let (output, done) = files::output(&job)?;
+        Ok((budget, input, output, done))
+    });
+    let (budget, input, output, done) = match prepared {
         Ok(prepared) => prepared,
         Err(sentence) => return fail(UNUSABLE, &sentence),
     };
-    let Some(target) = job.target else {
-        return fail(UNUSABLE, "the simulated provider is not there yet");
-    };
+    if provider.is_some() {
+        eprintln!(
+            "a sample against a simulated provider; the answers go to {}",
+            job.output.display()
+        );
+    }
     let tally = Tally::default();
+    let usage = UsageTotals::new();
     let stop = Stop::default();
     let progress = Progress::new(tally.clone(), input.lines);
+    let stack = client::Stack {
+        budget: budget.clone(),
+        usage: usage.clone(),
+        tally: tally.clone(),
+        max_attempts: job.max_attempts,
+        concurrency: job.concurrency,
+        timeout: job.timeout,
+    };
     let run = Run {
-        rows: rows::Rows::new(input.rows, job.endpoint),
+        rows: Rows::new(input.rows, job.endpoint.clone()),
         done,
-        client: wire::Wire::new(client::http(job.concurrency), tally.clone()),
+        client: client::stack(stack),
         target,
         output,
         concurrency: job.concurrency,
+        max_attempts: job.max_attempts,
         tally: tally.clone(),
         stop: stop.clone(),
     };
@@ -101,19 +140,21 @@ async fn process(job: Job) -> ExitCode {
     let outcome = tokio::select! {
         outcome = run.to_the_end() => outcome,
         Err(error) = stop.follow_signals(&progress) => Err(error),
-        _ = progress.follow() => Ok(()),
+        never = progress.follow() => match never {},
     };
     progress.finish();
     let summary = Summary {
         tally: &tally,
+        usage: usage.snapshot().all,
+        budget: budget.snapshot(),
         wall: began.elapsed(),
-        strangers: 0,
+        strangers: *outcome.as_ref().unwrap_or(&0),
     };
     let _ = std::io::stdout().write_all(summary.text().as_bytes());
     match outcome {
         Err(error) => fail(BROKE_OFF, &format!("the run broke off: {error}")),
-        Ok(()) if stop.stopped() => ExitCode::from(STOPPED),
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(_) if stop.stopped() => ExitCode::from(STOPPED),
+        Ok(_) => ExitCode::SUCCESS,
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use tollgate_core::{BoxError, extensions::ServedBy};
+use tollgate_core::{BoxError, call::CallOptions, extensions::ServedBy};
 use tower::{Service, ServiceExt};
 
 use crate::{
@@ -43,7 +43,9 @@ pub struct Run<R, S> {
     pub output: Output,
     /// Rows under way.
     pub concurrency: usize,
-    /// For one row, with all its waits.
+    /// Requests for one row, over all layers.
+    pub max_attempts: u32,
+    /// Counts on the way.
     pub tally: Tally,
     /// Told by the signals.
     pub stop: Stop,
@@ -59,10 +61,12 @@ where
 {
     /// Runs to the end of the file, or until it is stopped and what is at the provider has come back.
     ///
+    /// Gives the number of earlier answers for which the file had no row; 0 if it was not read to its end.
+    ///
     /// # Errors
     ///
     /// If the input cannot be read on, or the output not written.
-    pub async fn to_the_end(mut self) -> io::Result<()> {
+    pub async fn to_the_end(mut self) -> io::Result<u64> {
         let mut under_way = FuturesUnordered::new();
         let mut more = true;
         loop {
@@ -78,7 +82,12 @@ where
             }
             let room = more && under_way.len() < self.concurrency;
             if !room && under_way.is_empty() {
-                return self.output.finish();
+                self.output.finish()?;
+                return Ok(if self.stop.stopped() {
+                    0
+                } else {
+                    self.done.left()
+                });
             }
             tokio::select! {
                 biased;
@@ -116,7 +125,8 @@ where
         row: Row,
     ) -> impl Future<Output = (Row, Option<Result<Answer, Failure>>)> + use<R, S, B> {
         let trip = Trip::default();
-        let request = request(&self.target, &row, &trip);
+        let options = CallOptions::new().max_attempts(self.max_attempts);
+        let request = request(&self.target, &row, &trip, options);
         let (client, stop, tally) = (self.client.clone(), self.stop.clone(), self.tally.clone());
         async move {
             let call = async {
@@ -153,7 +163,12 @@ enum Next {
     End,
 }
 
-fn request(target: &Target, row: &Row, trip: &Trip) -> Result<Request<Full<Bytes>>, Failure> {
+fn request(
+    target: &Target,
+    row: &Row,
+    trip: &Trip,
+    options: CallOptions,
+) -> Result<Request<Full<Bytes>>, Failure> {
     let uri = target.uri(&row.path).ok_or_else(|| {
         let why = format!("line {} names {}, which is no path", row.line, row.path);
         Failure::broken_line(row.line, why)
@@ -163,6 +178,7 @@ fn request(target: &Target, row: &Row, trip: &Trip) -> Result<Request<Full<Bytes
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     request.extensions_mut().insert(trip.clone());
+    request.extensions_mut().insert(options);
     Ok(request)
 }
 

@@ -1,5 +1,12 @@
 //! What is said at the end.
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use tollgate_budget::{BudgetSnapshot, Enforcement, LimitSnapshot, Unit};
+use tollgate_core::price::Pico;
+use tollgate_usage::Totals;
 
 use crate::tally::Tally;
 
@@ -7,6 +14,10 @@ use crate::tally::Tally;
 pub struct Summary<'a> {
     /// Counted on the way.
     pub tally: &'a Tally,
+    /// Tokens and money.
+    pub usage: Totals,
+    /// The limits.
+    pub budget: BudgetSnapshot,
     /// From the first row to the last line.
     pub wall: Duration,
     /// Answers in the output whose rows are not in the input.
@@ -17,31 +28,183 @@ impl Summary<'_> {
     /// The whole text, a number a line.
     pub fn text(&self) -> String {
         let tally = self.tally;
-        let mut out = String::new();
-        let mut line = |name: &str, value: String| {
-            let _ = writeln!(out, "{name:<22}{value}");
-        };
-        let rows = match tally.skipped.get() {
-            0 => tally.rows.get().to_string(),
-            skipped => format!(
-                "{} ({skipped} answered by an earlier run)",
-                tally.rows.get()
+        let mut text = Lines::default();
+        match tally.skipped.get() {
+            0 => text.line("rows", tally.rows.get()),
+            skipped => text.line(
+                "rows",
+                format_args!(
+                    "{} ({skipped} answered by an earlier run)",
+                    tally.rows.get()
+                ),
             ),
-        };
-        line("rows", rows);
-        line("results", tally.results.get().to_string());
-        line("errors", tally.errors.get().to_string());
+        }
+        text.line("results", tally.results.get());
+        text.line("errors", tally.errors.get());
         if tally.abandoned.get() > 0 {
-            line("left for --resume", tally.abandoned.get().to_string());
+            text.line("left for --resume", tally.abandoned.get());
         }
         if self.strangers > 0 {
-            line("answers without row", self.strangers.to_string());
+            text.line("answers without a row", self.strangers);
         }
-        line("requests sent", tally.sent.get().to_string());
-        line("429s", tally.limited.get().to_string());
-        line("retries", tally.again.get().to_string());
-        line("fallbacks", tally.fallbacks.get().to_string());
-        line("wall time", format!("{:.1} s", self.wall.as_secs_f64()));
-        out
+        text.line("requests sent", tally.sent.get());
+        text.line("429s", tally.limited.get());
+        text.line("retries", tally.again.get());
+        text.line("fallbacks", tally.fallbacks.get());
+        text.line("tokens in", self.usage.input);
+        text.line("tokens out", self.usage.output);
+        text.line("cost", self.cost());
+        let work: Vec<_> = self
+            .budget
+            .limits
+            .iter()
+            .filter_map(|limit| self.work(limit))
+            .collect();
+        for work in &work {
+            text.line(
+                "share of the limit used",
+                format_args!(
+                    "{:.1} % of {} {}",
+                    work.share(tally.times.span()) * 100.0,
+                    work.amount,
+                    work.name
+                ),
+            );
+        }
+        text.line(
+            "wall time",
+            format_args!("{:.1} s", self.wall.as_secs_f64()),
+        );
+        match work.iter().max_by_key(|work| work.least()) {
+            None => text.line("least possible", "not known: no limit was told or seen"),
+            Some(work) if work.least().is_zero() => {
+                text.line(
+                    "least possible",
+                    "one answer's time: the limits hold all the work at once",
+                );
+            }
+            Some(work) => {
+                let least = work.least().as_secs_f64();
+                let times = self.wall.as_secs_f64() / least;
+                text.line(
+                    "least possible",
+                    format_args!(
+                        "{least:.1} s, bound by {}; this run took {times:.2} times that",
+                        work.name
+                    ),
+                );
+            }
+        }
+        text.0
+    }
+
+    fn cost(&self) -> String {
+        let usage = &self.usage;
+        let priced = usage.cost != Pico::ZERO || usage.unpriced == 0;
+        let mut text = if priced {
+            format!("${}", usage.cost)
+        } else {
+            "unknown".to_owned()
+        };
+        if priced && usage.cost_at_least + usage.unknown_usage > 0 {
+            text.insert_str(0, "at least ");
+        }
+        if usage.unpriced > 0 {
+            let _ = write!(
+                text,
+                " ({} answers of models without a price)",
+                usage.unpriced
+            );
+        }
+        text
+    }
+
+    /// What was asked of a limit; `None` for one that holds only a part of the requests, or counts what was not counted here.
+    fn work(&self, limit: &LimitSnapshot) -> Option<Work> {
+        let units = match limit.unit {
+            Unit::Requests => self.tally.accepted.get(),
+            Unit::Tokens => self.tally.charged.get(),
+            _ => return None,
+        };
+        limit.key.is_none().then(|| Work {
+            name: limit.name.to_string(),
+            units,
+            amount: limit.limit.max(1),
+            window: limit.period,
+            enforcement: limit.enforcement,
+        })
+    }
+}
+
+/// The work that one limit has let through.
+struct Work {
+    name: String,
+    units: u64,
+    amount: u64,
+    window: Duration,
+    enforcement: Enforcement,
+}
+
+#[allow(clippy::cast_precision_loss)] // for people to read
+impl Work {
+    /// The least time from the first request to the last.
+    fn least(&self) -> Duration {
+        let windows = match self.enforcement {
+            Enforcement::Bucket { burst } => {
+                let beyond = self.units.saturating_sub(burst.unwrap_or(self.amount));
+                beyond as f64 / self.amount as f64
+            }
+            _ => self.units.div_ceil(self.amount).saturating_sub(1) as f64,
+        };
+        self.window.mul_f64(windows)
+    }
+
+    /// What was used of that which the limit would have let through in this time.
+    fn share(&self, span: Duration) -> f64 {
+        let windows = span.as_secs_f64() / self.window.as_secs_f64();
+        let open = match self.enforcement {
+            Enforcement::Bucket { burst } => {
+                windows + burst.unwrap_or(self.amount) as f64 / self.amount as f64
+            }
+            _ => windows.floor() + 1.0,
+        };
+        self.units as f64 / (self.amount as f64 * open)
+    }
+}
+
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, name: &str, value: impl fmt::Display) {
+        let _ = writeln!(self.0, "{name:<26}{value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(units: u64, enforcement: Enforcement) -> Work {
+        Work {
+            name: "requests".into(),
+            units,
+            amount: 100,
+            window: Duration::from_secs(6),
+            enforcement,
+        }
+    }
+
+    #[test]
+    fn the_last_window_need_not_pass() {
+        for (units, seconds) in [(0, 0), (100, 0), (101, 6), (200, 6), (201, 12)] {
+            let least = work(units, Enforcement::Rolling).least();
+            assert_eq!(least, Duration::from_secs(seconds), "{units}");
+        }
+        let bucket = work(150, Enforcement::Bucket { burst: None });
+        assert_eq!(bucket.least(), Duration::from_secs(3));
+        assert_eq!(bucket.share(Duration::from_secs(3)), 1.0);
+        let rolling = work(200, Enforcement::Rolling);
+        assert_eq!(rolling.share(Duration::from_millis(6_100)), 1.0);
     }
 }

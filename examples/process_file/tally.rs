@@ -1,8 +1,13 @@
 //! What the run counts as it goes.
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// Counts of the whole run. Cloning shares them.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +28,12 @@ pub struct Counts {
     pub sent: Count,
     /// Requests of these that the provider answered with 429.
     pub limited: Count,
+    /// Requests that the provider accepted.
+    pub accepted: Count,
+    /// Tokens that these were charged, as far as we know the provider's rule.
+    pub charged: Count,
+    /// When the first and the last request went out.
+    pub times: Times,
     /// Requests sent for a row beyond its first.
     pub again: Count,
     /// Answers that another model gave than the one asked for.
@@ -46,12 +57,37 @@ pub struct Count(AtomicU64);
 impl Count {
     /// One more.
     pub fn add_one(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.add(1);
+    }
+
+    /// So many more.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
     }
 
     /// So far.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// A first and a last time.
+#[derive(Debug, Default)]
+pub struct Times(Mutex<Option<(Instant, Instant)>>);
+
+impl Times {
+    /// It is that time again.
+    pub fn note(&self) {
+        let now = Instant::now();
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = times.map_or(now, |(first, _)| first);
+        *times = Some((first, now));
+    }
+
+    /// From the first to the last.
+    pub fn span(&self) -> Duration {
+        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        times.map_or(Duration::ZERO, |(first, last)| last - first)
     }
 }
 

@@ -59,11 +59,6 @@ impl Target {
         })
     }
 
-    /// Whether it is spoken to through TLS.
-    pub fn tls(&self) -> bool {
-        self.scheme == uri::Scheme::HTTPS
-    }
-
     /// The address of a path of a row: `/v1/responses` and `responses` are the same place.
     pub fn uri(&self, path: &str) -> Option<Uri> {
         if !is_path(path) {

@@ -6,6 +6,8 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use pin_project::pin_project;
+use tollgate_budget::{Budget, BudgetStore, Cost};
+use tollgate_core::wire::prompt::Facts;
 use tower::Service;
 
 use crate::tally::{Tally, Trip};
@@ -15,12 +17,26 @@ use crate::tally::{Tally, Trip};
 pub struct Wire<S> {
     inner: S,
     tally: Tally,
+    budget: Budget,
 }
 
 impl<S> Wire<S> {
     /// Around the client itself, inside all layers.
-    pub fn new(inner: S, tally: Tally) -> Self {
-        Self { inner, tally }
+    pub fn new(inner: S, tally: Tally, budget: Budget) -> Self {
+        Self {
+            inner,
+            tally,
+            budget,
+        }
+    }
+
+    /// What the budget, further out, has reserved for the request.
+    fn cost<B>(&self, request: &Request<B>) -> Cost {
+        let Some(facts) = request.extensions().get::<Facts>() else {
+            return Cost::request();
+        };
+        let profile = self.budget.charging().profile(facts.dialect());
+        profile.estimate(facts)
     }
 }
 
@@ -42,13 +58,16 @@ where
             .get::<Trip>()
             .cloned()
             .unwrap_or_default();
+        let cost = self.cost(&request);
         self.tally.sent.add_one();
+        self.tally.times.note();
         if trip.leaves() > 1 {
             self.tally.again.add_one();
         }
         ResponseFuture {
             future: self.inner.call(request),
             trip,
+            cost,
             tally: self.tally.clone(),
         }
     }
@@ -60,6 +79,7 @@ pub struct ResponseFuture<F> {
     #[pin]
     future: F,
     trip: Trip,
+    cost: Cost,
     tally: Tally,
 }
 
@@ -77,7 +97,10 @@ where
                 if response.status() == StatusCode::TOO_MANY_REQUESTS {
                     this.tally.limited.add_one();
                 }
-                if !response.status().is_success() {
+                if response.status().is_success() {
+                    this.tally.accepted.add_one();
+                    this.tally.charged.add(this.cost.tokens);
+                } else {
                     this.trip.failed();
                 }
             }

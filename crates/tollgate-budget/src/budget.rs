@@ -54,6 +54,13 @@ impl BudgetBuilder {
         self
     }
 
+    /// Learns the limits that it is not told from the provider's headers. Default: no, unless it is
+    /// [`learned`](Budget::learned).
+    pub fn learn(mut self, yes: bool) -> Self {
+        self.learn = yes;
+        self
+    }
+
     /// Most requests that may wait. Default 10,000.
     pub fn queue_len(mut self, requests: usize) -> Self {
         self.queue_len = requests;
