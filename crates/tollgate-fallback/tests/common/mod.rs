@@ -7,7 +7,7 @@ use serde_json::json;
 use tollgate_core::{
     body::Replay,
     call::{Attempt, Attempts},
-    classify::{By, Fault},
+    classify::{Classify, Fault},
     extensions::ServedBy,
 };
 use tollgate_fallback::{ModelChain, ModelFallback, ModelFallbackLayer};
@@ -20,11 +20,17 @@ use tower::{Layer, ServiceExt};
 pub type Body = Full<Bytes>;
 pub type Answer = Response<Replay<SimBody>>;
 
-pub fn classify(error: &SimError) -> Fault {
-    if error.sent() {
-        Fault::MaybeSent
-    } else {
-        Fault::NotSent
+/// Knows the simulator's errors.
+#[derive(Clone, Copy, Debug)]
+pub struct Sim;
+
+impl Classify<SimError> for Sim {
+    fn classify(&self, error: &SimError) -> Fault {
+        if error.sent() {
+            Fault::MaybeSent
+        } else {
+            Fault::NotSent
+        }
     }
 }
 
@@ -32,8 +38,8 @@ pub fn chain<const N: usize>(models: [&str; N]) -> ModelChain {
     ModelChain::new(models).unwrap()
 }
 
-pub fn layer(chain: ModelChain) -> ModelFallbackLayer<By<fn(&SimError) -> Fault>> {
-    ModelFallbackLayer::new(chain).classify(By(classify as fn(&SimError) -> Fault))
+pub fn layer(chain: ModelChain) -> ModelFallbackLayer<Sim> {
+    ModelFallbackLayer::new(chain).classify(Sim)
 }
 
 pub fn chat(model: &str) -> Request<Body> {
@@ -87,15 +93,12 @@ pub fn models(upstream: &Scripted) -> Vec<String> {
 
 pub async fn send<C>(service: &ModelFallback<Scripted, C>, request: Request<Body>) -> Answer
 where
-    C: tollgate_core::classify::Classify<SimError>,
+    C: Classify<SimError>,
 {
     service.clone().oneshot(request).await.unwrap()
 }
 
-pub fn wrap(
-    upstream: &Scripted,
-    chain: ModelChain,
-) -> ModelFallback<Scripted, By<fn(&SimError) -> Fault>> {
+pub fn wrap(upstream: &Scripted, chain: ModelChain) -> ModelFallback<Scripted, Sim> {
     layer(chain).layer(upstream.clone())
 }
 
