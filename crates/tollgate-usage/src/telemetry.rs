@@ -1,4 +1,6 @@
 //! A record as an event, in the names of OpenTelemetry's conventions for generative AI.
+use tollgate_core::wire::outcome::Outcome;
+
 use crate::UsageRecord;
 
 /// One event at debug level, without content.
@@ -14,7 +16,7 @@ pub(crate) fn event(record: &UsageRecord) {
             gen_ai.usage.input_tokens = usage.input.get(),
             gen_ai.usage.output_tokens = usage.output.get(),
             http.response.status_code = record.status.map(|status| status.as_u16()),
-            "error.type" = record.outcome.as_ref().filter(|_| !record.served()).map(tracing::field::debug),
+            "error.type" = record.outcome.as_ref().and_then(error_type),
             tollgate.call = format_args!("{:016x}", record.call),
             tollgate.kind = ?record.kind,
             tollgate.attempt = record.attempt,
@@ -25,4 +27,27 @@ pub(crate) fn event(record: &UsageRecord) {
         },
         "usage",
     );
+}
+
+/// A word for each outcome but success, fit for a label.
+fn error_type(outcome: &Outcome) -> Option<&'static str> {
+    Some(match outcome {
+        Outcome::Ok => return None,
+        Outcome::RateLimited {
+            never_fits: true, ..
+        } => "never_fits",
+        Outcome::RateLimited { .. } => "rate_limited",
+        Outcome::QuotaExhausted => "quota_exhausted",
+        Outcome::Overloaded => "overloaded",
+        Outcome::ServerError => "server_error",
+        Outcome::Timeout => "timeout",
+        Outcome::TooLong => "too_long",
+        Outcome::ModelGone => "model_gone",
+        Outcome::ContentRefused => "content_refused",
+        Outcome::Unauthorized => "unauthorized",
+        Outcome::Invalid => "invalid",
+        Outcome::Unreachable { .. } => "unreachable",
+        Outcome::Broken => "broken",
+        _ => "other",
+    })
 }
