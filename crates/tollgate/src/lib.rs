@@ -1,4 +1,144 @@
 //! Rate limits, token budgets, fallback models and usage records for LLM APIs, as tower layers around any HTTP service.
+//!
+//! LLM APIs are metered. The four layers here stack around the client that you have, in any subset and order:
+//!
+//! ```text
+//! caller ─► UsageRecorder ─► ModelFallback ─► RetryOnRateLimit ─► TokenBudget ─► your client ─► provider
+//!             one record       next model        wait, again         admit, settle
+//!             per call                                               every attempt pays
+//! ```
+//!
+//! A client, here with a scripted provider in place of a real one (any `tower` service of
+//! [`http::Request`] will do: hyper-util's client, a reqwest adapter, an axum router):
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Full;
+//! use tollgate::prelude::*;
+//! use tollgate_sim::script::{Reply, Scripted};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = Scripted::new([Reply::rate_limited(2), Reply::chat("gpt-5-mini", 9, 2)]);
+//!
+//! // State lives in handles that you make first, and can ask at any time.
+//! let budget = Budget::in_memory([
+//!     Limit::requests(500).per_minute(),
+//!     Limit::tokens(200_000).per_minute(),
+//! ])?;
+//! let usage = UsageTotals::new();
+//!
+//! let mut client = ServiceBuilder::new()
+//!     .record_usage(usage.clone())
+//!     .model_fallback(ModelChain::new(["gpt-5", "gpt-5-mini"])?)
+//!     .retry_on_rate_limit(RateLimitPolicy::default())
+//!     .token_budget(budget.clone())
+//!     .service(provider);
+//!
+//! let request = Request::post("https://api.example/v1/chat/completions")
+//!     .header("content-type", "application/json")
+//!     .body(Full::<Bytes>::from(r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"Hi"}]}"#))?;
+//! let response = client.ready().await?.call(request).await?;
+//!
+//! assert_eq!(response.status(), 200);
+//! assert_eq!(Attempts::of(&response).len(), 2, "refused once, then served");
+//! http_body_util::BodyExt::collect(response.into_body()).await?;
+//! assert_eq!(usage.snapshot().overall.input_tokens, 9);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A refusal of our own is a response like any other, with a typed value in its extensions:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Full;
+//! use tollgate::{extensions::Reason, prelude::*};
+//! use tollgate_sim::script::{Reply, Scripted};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let budget = Budget::in_memory([Limit::tokens(100).per_minute()])?;
+//! let client = ServiceBuilder::new()
+//!     .token_budget(budget)
+//!     .service(Scripted::new([Reply::chat("gpt-5", 9, 2)]));
+//!
+//! let request = Request::post("https://api.example/v1/chat/completions")
+//!     .body(Full::<Bytes>::from(r#"{"model":"gpt-5","max_tokens":5000,"messages":[]}"#))?;
+//! let response = client.oneshot(request).await?;
+//!
+//! assert_eq!(response.status(), 429);
+//! let refused = Refused::of(&response).expect("ours, not the provider's");
+//! assert_eq!(refused.reason, Reason::NeverFits, "5,000 tokens never fit into 100 a minute");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `budget` | yes | [`TokenBudget`] |
+//! | `fallback` | yes | [`ModelFallback`] |
+//! | `retry` | yes | [`RetryOnRateLimit`] |
+//! | `usage` | yes | [`UsageRecorder`] |
+//! | `hyper-util` | no | [`classify::HyperUtil`]: what was never sent is told from what may have been |
+#![cfg_attr(
+    not(all(
+        feature = "budget",
+        feature = "fallback",
+        feature = "retry",
+        feature = "usage",
+        feature = "hyper-util"
+    )),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder_ext;
+
+pub use builder_ext::ServiceBuilderExt;
+#[cfg(feature = "budget")]
+#[cfg_attr(docsrs, doc(cfg(feature = "budget")))]
+pub use tollgate_budget::{self as budget, Budget, Limit, TokenBudget, TokenBudgetLayer};
+pub use tollgate_core::{BoxError, body, call, classify, clock, extensions, price, principal, wire};
+#[cfg(feature = "fallback")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fallback")))]
+pub use tollgate_fallback::{
+    self as fallback, Candidate, FallbackHealth, ModelChain, ModelFallback, ModelFallbackLayer,
+    Target,
+};
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+pub use tollgate_retry::{
+    self as retry, RateLimitPolicy, RetryOnRateLimit, RetryOnRateLimitLayer, RetryStats,
+};
+#[cfg(feature = "usage")]
+#[cfg_attr(docsrs, doc(cfg(feature = "usage")))]
+pub use tollgate_usage::{
+    self as usage, UsageRecord, UsageRecorder, UsageRecorderLayer, UsageTotals,
+};
+
+/// What a stack usually needs, in one line.
+pub mod prelude {
+    pub use crate::ServiceBuilderExt as _;
+    pub use tollgate_core::{
+        call::{Attempts, CallOptions},
+        extensions::{Refused, ServedBy},
+    };
+
+    #[cfg(feature = "budget")]
+    pub use crate::{Budget, Limit, TokenBudgetLayer};
+    #[cfg(feature = "fallback")]
+    pub use crate::{ModelChain, ModelFallbackLayer};
+    #[cfg(feature = "retry")]
+    pub use crate::{RateLimitPolicy, RetryOnRateLimitLayer};
+    #[cfg(feature = "usage")]
+    pub use crate::{UsageRecorderLayer, UsageTotals};
+}
