@@ -1,1 +1,111 @@
-//! What the stack tests share.
+//! What the stack tests share: a request, the four layers, and every order of them.
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tollgate::{prelude::*, retry::RetryBudget};
+use tower::{Service, ServiceExt};
+
+/// A chat request for a model, with a user message of a few words.
+#[must_use]
+pub fn chat(model: &str) -> Request<Full<Bytes>> {
+    chat_with(model, "")
+}
+
+/// A chat request with further members, each with a leading comma.
+#[must_use]
+pub fn chat_with(model: &str, more: &str) -> Request<Full<Bytes>> {
+    let document = format!(
+        r#"{{"model":"{model}","messages":[{{"role":"user","content":"Say hello"}}]{more}}}"#
+    );
+    Request::post("https://api.example/v1/chat/completions")
+        .header("content-type", "application/json")
+        .header("content-length", document.len())
+        .header("authorization", "Bearer sk-test")
+        .body(document.into())
+        .expect("a request")
+}
+
+/// The four layers and the handles behind them.
+#[derive(Debug)]
+pub struct Layers {
+    /// One record of every call.
+    pub usage: UsageTotals,
+    /// Limits that do not bind.
+    pub budget: Budget,
+    /// `model-a`, then `model-b`.
+    pub chain: ModelChain,
+    /// Three attempts, without a retry budget.
+    pub policy: RateLimitPolicy,
+}
+
+impl Layers {
+    /// New handles.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            usage: UsageTotals::new(),
+            budget: Budget::in_memory([
+                Limit::requests(1_000).per_minute(),
+                Limit::tokens(1_000_000).per_minute(),
+            ])
+            .expect("limits"),
+            chain: ModelChain::new(["model-a", "model-b"]).expect("a chain"),
+            policy: RateLimitPolicy::default().retry_budget(RetryBudget::new(1.0, 1_000)),
+        }
+    }
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sends one request and reads the answer: its head, and its bytes or that its body broke.
+///
+/// # Panics
+///
+/// If the service itself fails.
+pub async fn send<S, B, RB>(service: S, request: Request<B>) -> (Response<()>, Option<Bytes>)
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    S::Error: std::fmt::Debug,
+    RB: Body<Data = Bytes>,
+{
+    let response = service.oneshot(request).await.expect("the service answers");
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.ok().map(|body| body.to_bytes());
+    (Response::from_parts(parts, ()), bytes)
+}
+
+/// Calls a macro with the name and the layers, outermost first, of each of the 24 orders:
+/// `u`sage, `f`allback, `r`etry, `b`udget.
+#[macro_export]
+macro_rules! every_order {
+    ($each:ident) => {
+        $each!(ufrb: u f r b); $each!(ufbr: u f b r); $each!(urfb: u r f b); $each!(urbf: u r b f);
+        $each!(ubfr: u b f r); $each!(ubrf: u b r f); $each!(furb: f u r b); $each!(fubr: f u b r);
+        $each!(frub: f r u b); $each!(frbu: f r b u); $each!(fbur: f b u r); $each!(fbru: f b r u);
+        $each!(rufb: r u f b); $each!(rubf: r u b f); $each!(rfub: r f u b); $each!(rfbu: r f b u);
+        $each!(rbuf: r b u f); $each!(rbfu: r b f u); $each!(bufr: b u f r); $each!(burf: b u r f);
+        $each!(bfur: b f u r); $each!(bfru: b f r u); $each!(bruf: b r u f); $each!(brfu: b r f u);
+    };
+}
+
+/// One of the four layers by its letter, from a [`Layers`].
+#[macro_export]
+macro_rules! layer {
+    (u, $layers:expr) => {
+        tollgate::UsageRecorderLayer::new($layers.usage.clone())
+    };
+    (f, $layers:expr) => {
+        tollgate::ModelFallbackLayer::new($layers.chain.clone())
+    };
+    (r, $layers:expr) => {
+        tollgate::RetryOnRateLimitLayer::new($layers.policy.clone())
+    };
+    (b, $layers:expr) => {
+        tollgate::TokenBudgetLayer::new($layers.budget.clone())
+    };
+}

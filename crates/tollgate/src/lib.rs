@@ -45,7 +45,7 @@
 //! assert_eq!(response.status(), 200);
 //! assert_eq!(Attempts::of(&response).len(), 2, "refused once, then served");
 //! http_body_util::BodyExt::collect(response.into_body()).await?;
-//! assert_eq!(usage.snapshot().overall.input_tokens, 9);
+//! assert_eq!(usage.snapshot().overall.input, 9);
 //! # Ok(())
 //! # }
 //! ```

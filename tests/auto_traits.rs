@@ -1,0 +1,87 @@
+//! `Clone`, `Send`, `Sync`, `Unpin` and `'static` flow through the layers and are not demanded.
+use std::{convert::Infallible, rc::Rc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use tollgate_tests::{Layers, chat, every_order, layer, send};
+use tower::{Service, ServiceBuilder, service_fn};
+
+fn service_is_all<T: Clone + Send + Sync + 'static>(service: T) -> T {
+    service
+}
+
+fn future_is_send<T: Send + 'static>(future: T) -> T {
+    future
+}
+
+fn body_is_all<T: Send + Sync + Unpin + 'static>(_: &T) {}
+
+async fn empty<B>(_: Request<B>) -> Result<Response<Empty<Bytes>>, Infallible> {
+    Ok(Response::new(Empty::new()))
+}
+
+macro_rules! flows {
+    ($name:ident: $a:ident $b:ident $c:ident $d:ident) => {{
+        let layers = Layers::new();
+        let stack = ServiceBuilder::new()
+            .layer(layer!($a, layers))
+            .layer(layer!($b, layers))
+            .layer(layer!($c, layers))
+            .layer(layer!($d, layers))
+            .service(tollgate_sim::script::Scripted::new([
+                tollgate_sim::script::Reply::chat("model-a", 1, 1),
+            ]));
+        let mut stack = service_is_all(stack);
+        let ready = tower::ServiceExt::<Request<Full<Bytes>>>::ready(&mut stack).await;
+        let response = future_is_send(ready.expect("ready").call(chat("model-a"))).await;
+        body_is_all(response.expect("an answer").body());
+    }};
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_flow_through_every_order() {
+    every_order!(flows);
+}
+
+macro_rules! not_send {
+    ($name:ident: $a:ident $b:ident $c:ident $d:ident) => {{
+        let layers = Layers::new();
+        let here = Rc::new(());
+        let stack = ServiceBuilder::new()
+            .layer(layer!($a, layers))
+            .layer(layer!($b, layers))
+            .layer(layer!($c, layers))
+            .layer(layer!($d, layers))
+            .service(service_fn(move |request| {
+                let here = Rc::clone(&here);
+                async move {
+                    let _here = here;
+                    empty::<Full<Bytes>>(request).await
+                }
+            }));
+        let _answered = send(stack, chat("model-a")).await;
+    }};
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inner_service_that_stays_on_its_thread_will_do_in_every_order() {
+    every_order!(not_send);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_borrowed_inner_service_will_do() {
+    let layers = Layers::new();
+    let text = String::from("borrowed");
+    let borrowed = &text;
+    let stack = ServiceBuilder::new()
+        .layer(layer!(u, layers))
+        .layer(layer!(f, layers))
+        .layer(layer!(r, layers))
+        .layer(layer!(b, layers))
+        .service(service_fn(move |request| async move {
+            assert_eq!(borrowed, "borrowed");
+            empty::<Full<Bytes>>(request).await
+        }));
+    let _answered = send(stack, chat("model-a")).await;
+}
