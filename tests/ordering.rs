@@ -28,17 +28,44 @@ struct Expect {
 fn cases() -> Vec<(&'static str, Expect)> {
     let sse = || Reply::sse(SSE.iter().chain(&["[DONE]"]));
     let stream = r#","stream":true,"stream_options":{"include_usage":true}"#;
-    let case = |script, request, status, sent, used| Expect { script, request, status, sent, used };
+    let case = |script, request, status, sent, used| Expect {
+        script,
+        request,
+        status,
+        sent,
+        used,
+    };
     let _ = sse;
     vec![
-        ("an answer", case(|| vec![Reply::chat("model-a", 9, 2)], "", 200, 1, Some((9, 2)))),
+        (
+            "an answer",
+            case(
+                || vec![Reply::chat("model-a", 9, 2)],
+                "",
+                200,
+                1,
+                Some((9, 2)),
+            ),
+        ),
         (
             "a stream",
-            case(|| vec![Reply::sse(SSE.iter().chain(&["[DONE]"]))], stream, 200, 1, Some((9, 2))),
+            case(
+                || vec![Reply::sse(SSE.iter().chain(&["[DONE]"]))],
+                stream,
+                200,
+                1,
+                Some((9, 2)),
+            ),
         ),
         (
             "refused once",
-            case(|| vec![Reply::rate_limited(2), Reply::chat("model-a", 9, 2)], "", 200, 2, Some((9, 2))),
+            case(
+                || vec![Reply::rate_limited(2), Reply::chat("model-a", 9, 2)],
+                "",
+                200,
+                2,
+                Some((9, 2)),
+            ),
         ),
         (
             "two failures, then a stream",
@@ -76,7 +103,9 @@ fn cases() -> Vec<(&'static str, Expect)> {
             case(
                 || {
                     vec![
-                        Reply::sse([r#"{"error":{"type":"server_error","message":"overloaded","code":"server_is_overloaded"}}"#]),
+                        Reply::sse([
+                            r#"{"error":{"type":"server_error","message":"overloaded","code":"server_is_overloaded"}}"#,
+                        ]),
                         Reply::sse(SSE.iter().chain(&["[DONE]"])),
                     ]
                 },
@@ -102,13 +131,27 @@ macro_rules! run {
                 .service(provider.clone());
             let order = stringify!($name);
             let (head, body) = send(stack, chat_with("model-a", expect.request)).await;
-            assert_eq!(head.status().as_u16(), expect.status, "{what} in order {order}");
+            assert_eq!(
+                head.status().as_u16(),
+                expect.status,
+                "{what} in order {order}"
+            );
             assert!(body.is_some(), "{what} in order {order}: the body is whole");
-            assert_eq!(provider.count(), expect.sent, "{what} in order {order}: requests sent");
-            assert!(Refused::of(&head).is_none(), "{what} in order {order}: not ours");
+            assert_eq!(
+                provider.count(),
+                expect.sent,
+                "{what} in order {order}: requests sent"
+            );
+            assert!(
+                Refused::of(&head).is_none(),
+                "{what} in order {order}: not ours"
+            );
             let attempts = Attempts::of(&head);
-            assert!(!attempts.is_empty(), "{what} in order {order}: the ledger is in the answer");
-            let totals = layers.usage.snapshot().overall;
+            assert!(
+                !attempts.is_empty(),
+                "{what} in order {order}: the ledger is in the answer"
+            );
+            let totals = layers.usage.snapshot().all;
             if let Some(used) = expect.used {
                 assert_eq!(
                     (totals.input, totals.output),
@@ -140,16 +183,30 @@ async fn a_budget_inside_the_retry_charges_every_attempt_and_one_outside_the_cal
         let provider = Scripted::new([Reply::rate_limited(1), Reply::chat("model-a", 9, 2)]);
         let builder = ServiceBuilder::new();
         if inside {
-            let stack = builder.layer(layer!(r, layers)).layer(layer!(b, layers)).service(provider);
+            let stack = builder
+                .layer(layer!(r, layers))
+                .layer(layer!(b, layers))
+                .service(provider);
             send(stack, chat("model-a")).await;
         } else {
-            let stack = builder.layer(layer!(b, layers)).layer(layer!(r, layers)).service(provider);
+            let stack = builder
+                .layer(layer!(b, layers))
+                .layer(layer!(r, layers))
+                .service(provider);
             send(stack, chat("model-a")).await;
         }
         layers.budget.snapshot().limits[0].used
     }
-    assert_eq!(charged(true).await, 2, "each attempt is a request to the provider");
-    assert_eq!(charged(false).await, 1, "the call is one request to the budget");
+    assert_eq!(
+        charged(true).await,
+        2,
+        "each attempt is a request to the provider"
+    );
+    assert_eq!(
+        charged(false).await,
+        1,
+        "the call is one request to the budget"
+    );
 }
 
 macro_rules! always_refused {
@@ -163,10 +220,17 @@ macro_rules! always_refused {
             .layer(layer!($d, layers))
             .service(provider.clone());
         let mut request = chat("model-a");
-        request.extensions_mut().insert(tollgate::call::CallOptions::new().max_attempts(4));
+        request
+            .extensions_mut()
+            .insert(tollgate::call::CallOptions::new().max_attempts(4));
         let (head, _) = send(stack, request).await;
         assert_eq!(head.status(), 429, "in order {}", stringify!($name));
-        assert!(provider.count() <= 4, "in order {}: {} sent", stringify!($name), provider.count());
+        assert!(
+            provider.count() <= 4,
+            "in order {}: {} sent",
+            stringify!($name),
+            provider.count()
+        );
     }};
 }
 

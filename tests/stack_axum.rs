@@ -39,7 +39,14 @@ async fn ask(router: &mut Router) -> Response<Body> {
         .header("content-type", "application/json")
         .body(Body::from(r#"{"model":"model-a","messages":[]}"#))
         .expect("a request");
-    router.as_service().ready().await.expect("ready").call(request).await.expect("an answer")
+    router
+        .as_service()
+        .ready()
+        .await
+        .expect("ready")
+        .call(request)
+        .await
+        .expect("an answer")
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,21 +57,33 @@ async fn a_gateway_retries_records_and_answers() {
     let response = ask(&mut router).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["x-attempts"], "2");
-    let body: Bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    let body: Bytes = response
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
     assert!(body.starts_with(b"{"));
-    assert_eq!(layers.usage.snapshot().overall.input, 9);
+    assert_eq!(layers.usage.snapshot().all.input, 9);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_layers_stand_on_a_router_as_server_middleware() {
     let layers = Layers::new();
     let mut router = Router::new()
-        .route("/v1/chat/completions", post(|| async { r#"{"model":"m","usage":{"prompt_tokens":4,"completion_tokens":1}}"# }))
+        .route(
+            "/v1/chat/completions",
+            post(|| async { r#"{"model":"m","usage":{"prompt_tokens":4,"completion_tokens":1}}"# }),
+        )
         .layer(TokenBudgetLayer::new(layers.budget.clone()))
         .layer(UsageRecorderLayer::new(layers.usage.clone()));
     let response = ask(&mut router).await;
     assert_eq!(response.status(), 200);
     response.into_body().collect().await.expect("a body");
-    assert_eq!(layers.budget.snapshot().limits[0].used, 1, "the request was admitted");
-    assert_eq!(layers.usage.snapshot().overall.calls, 1);
+    assert_eq!(
+        layers.budget.snapshot().limits[0].used,
+        1,
+        "the request was admitted"
+    );
+    assert_eq!(layers.usage.snapshot().all.calls, 1);
 }

@@ -6,7 +6,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tollgate::{classify::HyperUtil, prelude::*};
-use tollgate_sim::{Server, SimProvider};
+use tollgate_sim::{SimProvider, server::Server};
 use tollgate_tests::Layers;
 use tower::{Service, ServiceBuilder, ServiceExt};
 
@@ -22,8 +22,13 @@ fn request(url: &str, more: &str) -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn answers_and_streams_come_through_whole_and_are_recorded() {
-    let provider = SimProvider::builder().latency(Duration::ZERO).reply_tokens(12).build();
-    let server = Server::bind(([127, 0, 0, 1], 0), provider).await.expect("a socket");
+    let provider = SimProvider::builder()
+        .latency(Duration::ZERO)
+        .reply_tokens(12)
+        .build();
+    let server = Server::bind("127.0.0.1:0", provider)
+        .await
+        .expect("a socket");
     let layers = Layers::new();
     let mut client = ServiceBuilder::new()
         .record_usage(layers.usage.clone())
@@ -34,16 +39,34 @@ async fn answers_and_streams_come_through_whole_and_are_recorded() {
 
     for more in ["", r#","stream":true"#] {
         let sent = request(&server.url(), more);
-        let response = client.ready().await.expect("ready").call(sent).await.expect("an answer");
+        let response = client
+            .ready()
+            .await
+            .expect("ready")
+            .call(sent)
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), 200);
-        let body = response.into_body().collect().await.expect("whole").to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .expect("whole")
+            .to_bytes();
         let text = String::from_utf8(body.to_vec()).expect("text");
         assert_eq!(text.contains("data: [DONE]"), !more.is_empty(), "{text}");
-        assert!(!text.contains(r#""choices":[],"usage""#), "our usage chunk is taken out: {text}");
+        assert!(
+            !text.contains(r#""choices":[],"usage""#),
+            "our usage chunk is taken out: {text}"
+        );
     }
-    let totals = layers.usage.snapshot().overall;
+    let totals = layers.usage.snapshot().all;
     assert_eq!((totals.calls, totals.output), (2, 24), "{totals:?}");
-    assert_eq!(server.provider().totals().billed_output, 24, "as the provider counts");
+    assert_eq!(
+        server.provider().totals().billed_output,
+        24,
+        "as the provider counts"
+    );
 }
 
 #[tokio::test]
@@ -56,13 +79,24 @@ async fn a_refused_connection_is_tried_again_and_comes_out_as_the_clients_own_er
     let stats = RetryStatsProbe::default();
     let client = ServiceBuilder::new()
         .layer(
-            RetryOnRateLimitLayer::new(layers.policy.clone().backoff(|_: u32| Duration::from_millis(1)))
-                .stats(stats.0.clone())
-                .classify(HyperUtil),
+            RetryOnRateLimitLayer::new(
+                layers
+                    .policy
+                    .clone()
+                    .backoff(|_: u32| Duration::from_millis(1)),
+            )
+            .stats(stats.0.clone())
+            .classify(HyperUtil),
         )
         .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
-    let error = client.oneshot(request(&url, "")).await.expect_err("nobody listens");
-    assert!(error.is_connect(), "hyper-util's own error, untouched: {error}");
+    let error = client
+        .oneshot(request(&url, ""))
+        .await
+        .expect_err("nobody listens");
+    assert!(
+        error.is_connect(),
+        "hyper-util's own error, untouched: {error}"
+    );
     assert_eq!(stats.0.snapshot().retries, 2, "three attempts");
 }
 

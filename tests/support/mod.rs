@@ -109,3 +109,9 @@ macro_rules! layer {
         tollgate::TokenBudgetLayer::new($layers.budget.clone())
     };
 }
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

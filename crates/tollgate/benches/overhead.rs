@@ -71,7 +71,13 @@ where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Debug,
 {
-    let response = service.ready().await.unwrap().call(request(uri, body)).await.unwrap();
+    let response = service
+        .ready()
+        .await
+        .unwrap()
+        .call(request(uri, body))
+        .await
+        .unwrap();
     let mut body = std::pin::pin!(response.into_body());
     while let Some(frame) = body.frame().await {
         black_box(frame.unwrap());
@@ -171,21 +177,28 @@ fn over_an_empty_service(runtime: &tokio::runtime::Runtime, rounds: usize, calls
 fn over_hyper(runtime: &tokio::runtime::Runtime, rounds: usize, calls: u32) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let uri = format!("http://{}/v1/chat/completions", listener.local_addr().unwrap());
+    let uri = format!(
+        "http://{}/v1/chat/completions",
+        listener.local_addr().unwrap()
+    );
     // The provider answers at once, on a thread of its own, which is not measured.
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 socket.set_nodelay(true).unwrap();
-                let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
-                    request.into_body().collect().await?;
-                    Ok::<_, hyper::Error>(answer())
-                });
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                let service =
+                    hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
+                        request.into_body().collect().await?;
+                        Ok::<_, hyper::Error>(answer())
+                    });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(socket), service);
                 tokio::spawn(connection);
             }
         });
@@ -193,7 +206,8 @@ fn over_hyper(runtime: &tokio::runtime::Runtime, rounds: usize, calls: u32) {
     let client = || {
         let mut connector = hyper_util::client::legacy::connect::HttpConnector::new();
         connector.set_nodelay(true);
-        hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector)
+        hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .build::<_, Full<Bytes>>(connector)
     };
     compare!(
         "Over hyper-util on loopback, a prompt of 200 bytes",
@@ -217,9 +231,21 @@ fn through_the_tap(megabytes: usize) {
     };
     println!("\nA stream of {megabytes} MB through the tap");
     for (name, text, chunk) in [
-        ("deltas of 5 characters, frames of 16 KiB", "hello".to_owned(), 16 * 1024),
-        ("deltas of 5 characters, a frame an event", "hello".to_owned(), 0),
-        ("deltas of 400 characters, frames of 16 KiB", "hello ".repeat(67), 16 * 1024),
+        (
+            "deltas of 5 characters, frames of 16 KiB",
+            "hello".to_owned(),
+            16 * 1024,
+        ),
+        (
+            "deltas of 5 characters, a frame an event",
+            "hello".to_owned(),
+            0,
+        ),
+        (
+            "deltas of 400 characters, frames of 16 KiB",
+            "hello ".repeat(67),
+            16 * 1024,
+        ),
     ] {
         let event = event(&text);
         let frame: Bytes = if chunk == 0 {
@@ -232,12 +258,18 @@ fn through_the_tap(megabytes: usize) {
             frame.into()
         };
         let frames = (megabytes << 20) / frame.len();
-        let tap = Tap::new(Endpoint::ChatCompletions, http::StatusCode::OK, &sse_headers());
+        let tap = Tap::new(
+            Endpoint::ChatCompletions,
+            http::StatusCode::OK,
+            &sse_headers(),
+        );
         let body = http_body_util::StreamBody::new(futures_util::stream::iter(
             (0..frames).map(|_| Ok::<_, Infallible>(http_body::Frame::data(frame.clone()))),
         ));
         let mut body = std::pin::pin!(ObservedBody::new(body, tap.tapping()));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let start = ThreadTime::now();
         let bytes: usize = runtime.block_on(async {
             let mut bytes = 0;
@@ -247,14 +279,23 @@ fn through_the_tap(megabytes: usize) {
             bytes
         });
         let time: Duration = start.elapsed();
-        assert!(tap.read(|seen| seen.answer().content_started), "the tap has read the stream");
-        println!("{name:<44} {:>10.2} GB/s", bytes as f64 / time.as_nanos() as f64);
+        assert!(
+            tap.read(|seen| seen.answer().content_started),
+            "the tap has read the stream"
+        );
+        println!(
+            "{name:<44} {:>10.2} GB/s",
+            bytes as f64 / time.as_nanos() as f64
+        );
     }
 }
 
 fn sse_headers() -> http::HeaderMap {
     let mut headers = http::HeaderMap::new();
-    headers.insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        "content-type",
+        http::HeaderValue::from_static("text/event-stream"),
+    );
     headers
 }
 
@@ -262,7 +303,10 @@ fn main() {
     // `--test` is what cargo passes when it only wants to see the bench run.
     let once = std::env::args().any(|argument| argument == "--test");
     let (rounds, calls, megabytes) = if once { (1, 20, 1) } else { (15, 4_000, 256) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     over_an_empty_service(&runtime, rounds, calls);
     over_hyper(&runtime, rounds, calls);
     through_the_tap(megabytes);

@@ -1,7 +1,12 @@
 //! The layers as methods of tower's `ServiceBuilder`.
-#[cfg(any(feature = "budget", feature = "fallback", feature = "retry", feature = "usage"))]
-use tower_layer::Stack;
 use tower::ServiceBuilder;
+#[cfg(any(
+    feature = "budget",
+    feature = "fallback",
+    feature = "retry",
+    feature = "usage"
+))]
+use tower_layer::Stack;
 
 /// Adds the layers to a [`ServiceBuilder`], outermost first.
 ///
@@ -44,10 +49,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     /// Admits by a budget; see [`TokenBudget`](crate::TokenBudget).
     #[cfg(feature = "budget")]
     #[cfg_attr(docsrs, doc(cfg(feature = "budget")))]
-    fn token_budget<St>(
-        self,
-        budget: St,
-    ) -> ServiceBuilder<Stack<crate::TokenBudgetLayer<St>, L>>
+    fn token_budget<St>(self, budget: St) -> ServiceBuilder<Stack<crate::TokenBudgetLayer<St>, L>>
     where
         St: tollgate_budget::BudgetStore;
 }

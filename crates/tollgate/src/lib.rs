@@ -17,7 +17,7 @@
 //! use http_body_util::Full;
 //! use tollgate::prelude::*;
 //! use tollgate_sim::script::{Reply, Scripted};
-//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower::{ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,7 +30,7 @@
 //! ])?;
 //! let usage = UsageTotals::new();
 //!
-//! let mut client = ServiceBuilder::new()
+//! let client = ServiceBuilder::new()
 //!     .record_usage(usage.clone())
 //!     .model_fallback(ModelChain::new(["gpt-5", "gpt-5-mini"])?)
 //!     .retry_on_rate_limit(RateLimitPolicy::default())
@@ -40,12 +40,12 @@
 //! let request = Request::post("https://api.example/v1/chat/completions")
 //!     .header("content-type", "application/json")
 //!     .body(Full::<Bytes>::from(r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"Hi"}]}"#))?;
-//! let response = client.ready().await?.call(request).await?;
+//! let response = client.clone().oneshot(request).await?;
 //!
 //! assert_eq!(response.status(), 200);
 //! assert_eq!(Attempts::of(&response).len(), 2, "refused once, then served");
 //! http_body_util::BodyExt::collect(response.into_body()).await?;
-//! assert_eq!(usage.snapshot().overall.input, 9);
+//! assert_eq!(usage.snapshot().all.input, 9);
 //! # Ok(())
 //! # }
 //! ```
@@ -107,7 +107,9 @@ pub use builder_ext::ServiceBuilderExt;
 #[cfg(feature = "budget")]
 #[cfg_attr(docsrs, doc(cfg(feature = "budget")))]
 pub use tollgate_budget::{self as budget, Budget, Limit, TokenBudget, TokenBudgetLayer};
-pub use tollgate_core::{BoxError, body, call, classify, clock, extensions, price, principal, wire};
+pub use tollgate_core::{
+    BoxError, body, call, classify, clock, extensions, price, principal, wire,
+};
 #[cfg(feature = "fallback")]
 #[cfg_attr(docsrs, doc(cfg(feature = "fallback")))]
 pub use tollgate_fallback::{
