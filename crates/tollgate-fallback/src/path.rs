@@ -21,6 +21,20 @@ enum Shape {
     Model,
 }
 
+impl Shape {
+    /// The shape of a template; `None` if it names one operation itself.
+    fn of(template: &str) -> Option<Self> {
+        let (front, _) = template.split_once(OPERATION)?;
+        Some(if front.ends_with(':') {
+            Self::Verb
+        } else if front.ends_with("/model/{model}/") {
+            Self::Model
+        } else {
+            Self::Plain
+        })
+    }
+}
+
 /// What a path asks for, without the model and without what stands in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Operation<'p> {
@@ -44,7 +58,11 @@ impl<'p> Operation<'p> {
             }
         }
         let (front, last) = path.rsplit_once('/').unwrap_or(("", path));
-        if path.contains("/model/") {
+        let invokes = matches!(
+            last,
+            "converse" | "converse-stream" | "invoke" | "invoke-with-response-stream"
+        );
+        if invokes && path.contains("/model/") {
             return Self {
                 shape: Shape::Model,
                 words: last,
@@ -82,11 +100,16 @@ impl<'p> Operation<'p> {
 }
 
 /// The last segment of a path, if it is a version (`v1`, `v1beta`) or Ollama's `api`.
+///
+/// Nothing else, for it is taken over to another origin.
 fn version(front: &str) -> Option<&str> {
     let last = front.rsplit('/').next()?;
-    let numbered = last
-        .strip_prefix('v')
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let digit = |c: char| c.is_ascii_digit();
+    let numbered = last.strip_prefix('v').is_some_and(|rest| {
+        let (number, stage) = rest.split_at(rest.find(|c| !digit(c)).unwrap_or(rest.len()));
+        let stage = stage.trim_end_matches(digit);
+        !number.is_empty() && rest.len() <= 9 && matches!(stage, "" | "alpha" | "beta")
+    });
     (numbered || last == "api").then_some(last)
 }
 
@@ -97,6 +120,10 @@ pub(crate) fn moved(place: &Place, model: Option<&str>, old: &Uri) -> Option<(Ur
     let operation = Operation::of(old.path());
     let made;
     let template = match &place.template {
+        // `:generateContent` is no word of a path that has none, and the other way round.
+        Some(template) if Shape::of(template).is_some_and(|shape| shape != operation.shape) => {
+            return None;
+        }
         Some(template) => template,
         None => {
             made = operation.template(&place.base);
@@ -307,6 +334,13 @@ mod tests {
                 "m",
                 "https://a.example/openai/deployments/x/embeddings?api-version=1",
                 "https://b.example/v1/embeddings",
+            ),
+            (
+                "https://b.example",
+                None,
+                "m",
+                "/model/secret/v1secret/chat/completions",
+                "https://b.example/v1/chat/completions",
             ),
             (
                 "https://b.example",
