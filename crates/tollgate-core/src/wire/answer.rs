@@ -5,6 +5,7 @@ use super::usage::{Finish, Usage};
 
 mod reader;
 mod splitter;
+mod template;
 
 pub use self::reader::AnswerReader;
 pub use super::error::{Code, WireError};

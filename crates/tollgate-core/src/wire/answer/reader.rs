@@ -4,10 +4,10 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::{Answer, BodyKind, Caps, splitter::Splitter};
+use super::{Answer, BodyKind, Caps, splitter::Splitter, template::Template};
 use crate::wire::{
     error::{self, Head},
-    json::{Cursor, Kind},
+    json::{Cursor, Kind, Result},
     prompt::Endpoint,
     provider::{
         Reason, Said,
@@ -63,6 +63,7 @@ struct State {
     headers: HeaderMap,
     tally: Tally,
     usage_only: Vec<Range<u64>>,
+    template: Template,
 }
 
 /// What the body is taken for.
@@ -135,6 +136,7 @@ impl AnswerReader {
                 headers: kept,
                 tally,
                 usage_only: Vec::new(),
+                template: Template::default(),
             },
             content_type: ContentType::of(headers),
             caps: Caps::default(),
@@ -387,6 +389,12 @@ impl State {
             self.answer.complete = true;
             return;
         }
+        if let Some(text) = self.template.text(event.name, event.data) {
+            let answer = &mut self.answer;
+            answer.content_started |= !text.is_empty();
+            answer.output_chars = answer.output_chars.saturating_add(text.chars());
+            return;
+        }
         let mut said = Said {
             event: true,
             ..Said::default()
@@ -411,6 +419,10 @@ impl State {
             self.usage_only.push(event.span.clone());
         }
         self.take(&said, event.name, event.data, failed);
+        let repeats = said.kind.is_some_and(|kind| kind.raw().ends_with(b".done"));
+        if !usage && !failed && !repeats && Template::fits(&said) {
+            self.template.set(event.name, event.data, &said);
+        }
     }
 
     /// One document of a stream of documents.
@@ -488,19 +500,20 @@ impl State {
         let mut cursor = Cursor::new(body);
         let mut documents = 0;
         while !cursor.at_end() {
-            let start = cursor.at();
-            let mut one = cursor;
-            let Ok(span) = cursor.skip() else { return };
+            let document = &body[cursor.at()..];
             documents += 1;
-            if one.kind() == Ok(Kind::Array) {
-                let _ = one.array(|c| {
-                    let mut item = *c;
-                    c.skip()?;
-                    self.whole(&mut item, body);
-                    Ok(())
-                });
-            } else {
-                self.whole(&mut one, &body[start..span.end]);
+            let whole = match cursor.kind() {
+                Ok(Kind::Array) => cursor
+                    .array(|c| {
+                        let item = &body[c.at()..];
+                        self.whole(c, item)
+                    })
+                    .map(drop),
+                Ok(_) => self.whole(&mut cursor, document),
+                Err(error) => Err(error),
+            };
+            if whole.is_err() {
+                return;
             }
         }
         if documents > 1 {
@@ -509,16 +522,17 @@ impl State {
         self.answer.complete = true;
     }
 
-    fn whole(&mut self, c: &mut Cursor<'_>, document: &[u8]) {
+    fn whole(&mut self, c: &mut Cursor<'_>, document: &[u8]) -> Result {
         let mut said = Said::default();
         let before = self.tally.clone();
-        if said.read(self.endpoint, c, &mut self.tally).is_err() {
+        if let Err(error) = said.read(self.endpoint, c, &mut self.tally) {
             self.tally = before;
-            return;
+            return Err(error);
         }
         self.settle_usage();
         said.content |= !said.error;
         self.take(&said, b"", document, false);
+        Ok(())
     }
 
     /// Takes over what a document said.

@@ -132,6 +132,8 @@ impl Case<'_> {
             } else {
                 Class::RequestTooLarge
             }
+        } else if self.says(&["no endpoints found that support"]) {
+            Class::NotSupported
         } else if self.is_model(error) {
             Class::ModelNotFound
         } else if self.is_model_not_allowed() {
@@ -258,11 +260,10 @@ impl Case<'_> {
             "usage policies",
             "content policy",
             "flagged for moderation",
-            "was flagged",
             "requires moderation",
             "data may contain inappropriate content",
             "usage guidelines",
-        ])
+        ]) || (matches!(self.status, 400 | 403) && self.says(&["flagged"]))
     }
 
     fn is_context(&self) -> bool {
@@ -289,6 +290,7 @@ impl Case<'_> {
             "too many tokens",
             "too long for the model",
             "exceeds model's maximum",
+            "tokens + `max_new_tokens` must be",
         ])
     }
 
@@ -314,17 +316,21 @@ impl Case<'_> {
     }
 
     fn is_model_not_allowed(&self) -> bool {
-        self.named(&["model_not_allowed", "model_not_available"])
-            || self.says(&[
-                "not allowed to sample from this model",
-                "access to the model",
-                "access to model",
-                "access to this model",
-                "is not a chat model",
-                "not supported in the v1/",
-                "only supported in v1/",
-                "on-demand throughput isn",
-            ])
+        self.named(&[
+            "model_not_allowed",
+            "model_not_available",
+            "operationnotsupported",
+        ]) || self.says(&[
+            "not allowed to sample from this model",
+            "access to the model",
+            "access to model",
+            "access to this model",
+            "is not a chat model",
+            "not supported in the v1/",
+            "only supported in v1/",
+            "on-demand throughput isn",
+            "no allowed providers",
+        ])
     }
 
     fn is_model(&self, error: &Document<'_>) -> bool {
@@ -369,7 +375,7 @@ impl Case<'_> {
         ]);
         // Anthropic's whole sentence is "model: NAME".
         let named_only = self.status == 404 && self.text.starts_with("model:");
-        (about_model && (gone || listed)) || named_only || self.says(&["no endpoints found for"])
+        (about_model && (gone || listed)) || named_only
     }
 
     /// Not served where the caller is: another model does not help.
@@ -386,12 +392,7 @@ impl Case<'_> {
                 "invalid_image_format",
             ])
             || ((self.status == 400 || self.status == 422 || self.status >= 500)
-                && self.says(&[
-                    "not support",
-                    "unsupported",
-                    "no endpoints that support",
-                    "doesn't support",
-                ]))
+                && self.says(&["not support", "unsupported", "doesn't support"]))
     }
 
     fn by_status(&self) -> Class {

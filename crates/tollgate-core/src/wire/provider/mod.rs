@@ -42,6 +42,12 @@ pub(crate) struct Said<'a> {
     pub(crate) content: bool,
     /// Characters of generated text.
     pub(crate) chars: u64,
+    /// A piece of generated text, and how many there are.
+    pub(crate) text: Option<Text<'a>>,
+    pub(crate) texts: u32,
+    /// Bytes that vary and mean nothing: padding, a running number.
+    pub(crate) padding: Option<Text<'a>>,
+    pub(crate) number: Option<&'a [u8]>,
     /// The last document of its stream.
     pub(crate) last: bool,
     /// It is one of a stream.
@@ -137,6 +143,14 @@ impl<'a> Said<'a> {
             {
                 super::usage::tally::set(&mut tally.input, c)
             }
+            b"obfuscation" | b"p" => {
+                self.padding = c.text()?;
+                Ok(())
+            }
+            b"sequence_number" if c.kind()? == Kind::Number => {
+                self.number = Some(c.scalar());
+                Ok(())
+            }
             _ => bedrock::member(self, endpoint, c, key, tally),
         }
     }
@@ -144,10 +158,16 @@ impl<'a> Said<'a> {
     /// A string of generated text.
     fn generated(&mut self, c: &mut Cursor<'a>) -> Result {
         if let Some(text) = c.text()? {
-            self.content |= !text.is_empty();
-            self.chars += text.chars();
+            self.note(text);
         }
         Ok(())
+    }
+
+    fn note(&mut self, text: Text<'a>) {
+        self.content |= !text.is_empty();
+        self.chars += text.chars();
+        self.text = Some(text);
+        self.texts += 1;
     }
 
     /// Why generation ended; null means that it has not, and an empty string says nothing.

@@ -60,8 +60,7 @@ pub(super) fn parts<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>) -> Result {
                     b"role" | b"type" | b"id" => {}
                     b"text" | b"thinking" | b"arguments" | b"partial_json" | b"transcript"
                     | b"refusal" | b"input" | b"output" | b"content" | b"code" => {
-                        any |= !text.is_empty();
-                        said.chars += text.chars();
+                        said.note(text);
                     }
                     _ => any |= !text.is_empty(),
                 },
