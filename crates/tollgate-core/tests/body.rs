@@ -69,6 +69,11 @@ async fn a_body_that_is_not_as_long_as_it_said_is_an_error() {
         let body = Strict::new([data("a"), Do::Wait, data("bc")]).exactly(size);
         assert_eq!(read(strict(body)).await.is_ok(), ok, "{size}");
     }
+    // It is not read on for ever.
+    let body = Strict::new([data("a"), data("bcd"), Do::Stall]).exactly(3);
+    assert!(read(strict(body)).await.is_err());
+    let body = Strict::new([data("abc"), Do::Fail]).exactly(3);
+    assert!(read(strict(body)).await.is_err(), "it did not end well");
     let body = Strict::new([data("a"), Do::Fail]).exactly(3);
     let parts = read(strict(body)).await.unwrap_err();
     assert_eq!(parts.uri, CHAT, "the head is given back");
@@ -346,6 +351,29 @@ async fn a_body_that_stalls_is_passed_on_after_the_timeout() {
             body.frame().await.unwrap().unwrap().into_data().unwrap(),
             "{"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_keeps_coming_is_held_however_long_it_takes() {
+    // White space to keep the connection alive, as several providers send it.
+    let steps = (0..10).flat_map(|_| [Do::Sleep(Duration::from_secs(20)), data("\n")]);
+    let body = Strict::new(steps.chain([data("{\"a\":"), Do::Fail]));
+    let (drained, verdict) = look(answer(200, body), &plain(), &PeekPolicy::default()).await;
+    assert_eq!(verdict.outcome, Outcome::Broken);
+    assert_eq!(drained.bytes, b"\n\n\n\n\n\n\n\n\n\n{\"a\":");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_exactly_the_cap_is_held() {
+    for (cap, outcome) in [(4, Outcome::Ok), (5, Outcome::Broken), (6, Outcome::Broken)] {
+        let policy = PeekPolicy {
+            hold_answer: Some(cap),
+            ..PeekPolicy::default()
+        };
+        let body = Strict::new([data("{\"a\""), data(":"), Do::Fail]);
+        let (_, verdict) = look(answer(200, body), &plain(), &policy).await;
+        assert_eq!(verdict.outcome, outcome, "{cap}");
     }
 }
 

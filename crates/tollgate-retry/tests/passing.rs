@@ -56,6 +56,18 @@ async fn a_streaming_request_is_sent_once_and_says_why_it_was_not_retried() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_our_own_to_a_streaming_request_is_not_given_up_on() {
+    let refused = Refused::new(Reason::QueueFull);
+    let provider = Scripted::new([Reply::status(429).extension(refused)]);
+    let service = RetryOnRateLimit::new(provider, RateLimitPolicy::new());
+    let request = Request::post("https://api.example/v1/chat/completions")
+        .body(upload(&["{}"]))
+        .unwrap();
+    let response = service.oneshot(request).await.unwrap();
+    assert!(GaveUp::of(&response).is_none());
+}
+
 // R19
 #[tokio::test(start_paused = true)]
 async fn a_body_beyond_the_replay_cap_is_sent_once() {

@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ pub enum Do {
     Fail,
     /// Pending once.
     Wait,
+    /// Pending for a while.
+    Sleep(Duration),
     /// Pending for ever.
     Stall,
 }
@@ -31,6 +34,7 @@ pub struct Strict {
     knows_its_end: bool,
     ended: bool,
     hint: Option<u64>,
+    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Strict {
@@ -40,6 +44,7 @@ impl Strict {
             knows_its_end: false,
             ended: false,
             hint: None,
+            sleep: None,
         }
     }
 
@@ -68,6 +73,10 @@ impl Body for Strict {
             !(self.knows_its_end && self.steps.is_empty()),
             "polled although it said that it was at its end"
         );
+        if let Some(sleep) = &mut self.sleep {
+            ready!(sleep.as_mut().poll(cx));
+            self.sleep = None;
+        }
         match self.steps.pop_front() {
             Some(Do::Data(data)) => {
                 self.hint = self.hint.map(|size| size.saturating_sub(data.len() as u64));
@@ -84,6 +93,10 @@ impl Body for Strict {
             Some(Do::Wait) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
+            }
+            Some(Do::Sleep(time)) => {
+                self.sleep = Some(Box::pin(tokio::time::sleep(time)));
+                self.poll_frame(cx)
             }
             Some(Do::Stall) => {
                 self.steps.push_front(Do::Stall);
