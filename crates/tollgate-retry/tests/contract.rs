@@ -140,7 +140,7 @@ async fn drop_after(polls: usize) -> bool {
     let mut done = false;
     for _ in 0..polls {
         if let Poll::Ready(answer) = future.as_mut().poll(&mut cx) {
-            assert_eq!(answer.unwrap().status(), 200);
+            assert_eq!(answer.expect("an answer").status(), 200);
             done = true;
             break;
         }

@@ -1,5 +1,5 @@
 //! A body that does what it is told, and panics when it is polled after its end.
-#![allow(dead_code, unreachable_pub)] // not every test file uses all of it
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)] // not every test file uses all of it
 use std::{
     collections::VecDeque,
     pin::Pin,

@@ -1,5 +1,5 @@
 //! Requests, a layer around a script, and what the script saw.
-#![allow(dead_code, unreachable_pub)] // not every test file uses all of it
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)] // not every test file uses all of it
 use std::time::Duration;
 
 use bytes::Bytes;
