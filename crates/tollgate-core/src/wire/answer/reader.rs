@@ -420,7 +420,7 @@ impl State {
         }
         self.take(&said, event.name, event.data, failed);
         let repeats = said.kind.is_some_and(|kind| kind.raw().ends_with(b".done"));
-        if !usage && !failed && !repeats && Template::fits(&said) {
+        if !said.usage && !failed && !repeats && Template::fits(&said) {
             self.template.set(event.name, event.data, &said);
         }
     }
