@@ -33,7 +33,7 @@ pub struct Failure {
     /// The line in the input, where the input is to blame.
     pub line: Option<u64>,
     /// The last answer: its id and its document, if it was a JSON object.
-    pub answer: Option<Answer>,
+    pub answer: Option<Box<Answer>>,
 }
 
 impl Failure {
@@ -103,11 +103,11 @@ pub fn judge(status: u16, request_id: Option<String>, body: Bytes) -> Result<Ans
         kind: kind.map_or(Cow::Borrowed(status_kind(status)), Cow::Owned),
         code,
         status: Some(status),
-        answer: Some(Answer {
+        answer: Some(Box::new(Answer {
             status,
             request_id,
             body,
-        }),
+        })),
         ..Failure::new("", message)
     })
 }

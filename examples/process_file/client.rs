@@ -12,11 +12,24 @@ use hyper_util::{
 };
 use tollgate_budget::{Budget, Limit, TokenBudgetLayer};
 use tollgate_core::{BoxError, classify::Causes};
+use tollgate_fallback::{FallbackPolicy, ModelChain, ModelFallbackLayer};
 use tollgate_retry::{RateLimitPolicy, RetryOnRateLimitLayer};
 use tollgate_usage::{UsageRecorderLayer, UsageTotals};
 use tower::{Service, ServiceBuilder, timeout::error::Elapsed};
 
 use crate::{args::Job, prices, tally::Tally, wire::Wire};
+
+/// A service that is called with a row's request: what the run needs to know of a stack.
+macro_rules! client {
+    () => {
+        impl Service<
+            Request<Full<Bytes>>,
+            Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Unpin>,
+            Error = BoxError,
+            Future: Future,
+        > + Clone
+    };
+}
 
 /// The longest wait that a row may be put to before it is tried again. A longer one, as until a daily limit is
 /// free again, makes it an error row, for `--resume` on another day.
@@ -44,6 +57,22 @@ pub fn budget(job: &Job) -> Result<Budget, String> {
         .map_err(|error| error.to_string())
 }
 
+/// The models of the chain; `None` if there are none.
+///
+/// # Errors
+///
+/// A sentence about a chain that cannot be.
+pub fn chain(job: &Job) -> Result<Option<ModelChain>, String> {
+    if job.fallback.is_empty() {
+        return Ok(None);
+    }
+    let models = job.fallback.iter().map(|model| model.trim());
+    match ModelChain::new(models) {
+        Ok(chain) => Ok(Some(chain)),
+        Err(error) => Err(format!("--fallback: {error}")),
+    }
+}
+
 /// What the stack is made of.
 pub struct Stack {
     /// Admits.
@@ -60,41 +89,57 @@ pub struct Stack {
     pub timeout: Duration,
 }
 
-/// The whole stack, from the recorder down to the socket.
-pub fn stack(
-    of: Stack,
-) -> impl Service<
-    Request<Full<Bytes>>,
-    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>>>,
-    Error = BoxError,
-    Future: Future,
-> + Clone {
-    let Stack {
-        budget,
-        usage,
-        tally,
-        timeout,
-        ..
-    } = of;
-    let retry = RateLimitPolicy::new()
-        .attempts(of.max_attempts)
-        .wait_cap(WAIT_CAP)
-        // The attempts of each row are bounded; a bound on all retries together would lose rows.
-        .without_retry_budget();
-    let wire = Wire::new(http(of.concurrency), tally, budget.clone());
-    ServiceBuilder::new()
-        .layer(UsageRecorderLayer::new(usage).prices(prices::table().unwrap_or_default()))
-        .layer(RetryOnRateLimitLayer::new(retry).classify(Causes))
-        .layer(TokenBudgetLayer::new(budget).classify(Causes))
-        .map_err(move |error: BoxError| {
-            if error.is::<Elapsed>() {
-                let text = format!("no answer within {} s", timeout.as_secs_f64());
-                return io::Error::new(io::ErrorKind::TimedOut, text).into();
-            }
-            error
-        })
-        .timeout(timeout)
-        .service(wire)
+impl Stack {
+    /// Recorder, retry, budget, client.
+    pub fn plain(self) -> client!() {
+        let recorder = recorder(&self.usage);
+        ServiceBuilder::new()
+            .layer(recorder)
+            .service(self.patient())
+    }
+
+    /// Recorder, fallback, retry, budget, client.
+    pub fn with_fallback(self, chain: ModelChain) -> client!() {
+        let policy = FallbackPolicy::default()
+            .attempts(self.max_attempts)
+            // A row that waits for its turn is not served sooner by another model: they share the limits.
+            .max_wait(FOREVER);
+        ServiceBuilder::new()
+            .layer(recorder(&self.usage))
+            .layer(
+                ModelFallbackLayer::new(chain)
+                    .policy(policy)
+                    .classify(Causes),
+            )
+            .service(self.patient())
+    }
+
+    /// What waits and tries again, down to the socket.
+    fn patient(self) -> client!() {
+        let retry = RateLimitPolicy::new()
+            .attempts(self.max_attempts)
+            .wait_cap(WAIT_CAP)
+            // The attempts of each row are bounded; a bound on all retries together would lose rows.
+            .without_retry_budget();
+        let timeout = self.timeout;
+        let wire = Wire::new(http(self.concurrency), self.tally, self.budget.clone());
+        ServiceBuilder::new()
+            .layer(RetryOnRateLimitLayer::new(retry).classify(Causes))
+            .layer(TokenBudgetLayer::new(self.budget).classify(Causes))
+            .map_err(move |error: BoxError| {
+                if error.is::<Elapsed>() {
+                    let text = format!("no answer within {} s", timeout.as_secs_f64());
+                    return io::Error::new(io::ErrorKind::TimedOut, text).into();
+                }
+                error
+            })
+            .timeout(timeout)
+            .service(wire)
+    }
+}
+
+fn recorder(usage: &UsageTotals) -> UsageRecorderLayer {
+    UsageRecorderLayer::new(usage.clone()).prices(prices::table().unwrap_or_default())
 }
 
 /// Makes the client itself, with room for a connection for each row under way.

@@ -99,11 +99,12 @@ async fn process(mut job: Job) -> ExitCode {
         },
     };
     let prepared = client::budget(&job).and_then(|budget| {
+        let chain = client::chain(&job)?;
         let input = files::input(job.input.as_deref())?;
         let (output, done) = files::output(&job)?;
-        Ok((budget, input, output, done))
+        Ok((budget, chain, input, output, done))
     });
-    let (budget, input, output, done) = match prepared {
+    let (budget, chain, input, output, done) = match prepared {
         Ok(prepared) => prepared,
         Err(sentence) => return fail(UNUSABLE, &sentence),
     };
@@ -128,7 +129,6 @@ async fn process(mut job: Job) -> ExitCode {
     let run = Run {
         rows: Rows::new(input.rows, job.endpoint.clone()),
         done,
-        client: client::stack(stack),
         target,
         output,
         concurrency: job.concurrency,
@@ -138,7 +138,12 @@ async fn process(mut job: Job) -> ExitCode {
     };
     let began = Instant::now();
     let outcome = tokio::select! {
-        outcome = run.to_the_end() => outcome,
+        outcome = async {
+            match chain {
+                Some(chain) => run.drive(stack.with_fallback(chain)).await,
+                None => run.drive(stack.plain()).await,
+            }
+        } => outcome,
         Err(error) = stop.follow_signals(&progress) => Err(error),
         never = progress.follow() => match never {},
     };

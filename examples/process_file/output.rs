@@ -97,12 +97,12 @@ fn batch(out: &mut Vec<u8>, id: &str, custom_id: &[u8], result: &Result<Answer, 
     out.extend_from_slice(format!("{{\"id\":\"{id}\",\"custom_id\":").as_bytes());
     compact(custom_id, out);
     out.extend_from_slice(b",\"response\":");
-    match result {
-        Ok(answer)
-        | Err(Failure {
-            answer: Some(answer),
-            ..
-        }) => {
+    let answer = match result {
+        Ok(answer) => Some(answer),
+        Err(failure) => failure.answer.as_deref(),
+    };
+    match answer {
+        Some(answer) => {
             let head = json!({ "status_code": answer.status, "request_id": answer.request_id });
             let head = head.to_string();
             out.extend_from_slice(head.trim_end_matches('}').as_bytes());
@@ -110,7 +110,7 @@ fn batch(out: &mut Vec<u8>, id: &str, custom_id: &[u8], result: &Result<Answer, 
             compact(&answer.body, out);
             out.push(b'}');
         }
-        Err(_) => out.extend_from_slice(b"null"),
+        None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"error\":");
     match result {

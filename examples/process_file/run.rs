@@ -30,13 +30,11 @@ const ROWS_A_TURN: usize = 64;
 const ANSWER_MAX: usize = 64 << 20;
 
 /// All that a run needs.
-pub struct Run<R, S> {
+pub struct Run<R> {
     /// The rows.
     pub rows: Rows<R>,
     /// Those that are answered.
     pub done: Done,
-    /// The client under its layers.
-    pub client: S,
     /// Its address.
     pub target: Target,
     /// Where lines go.
@@ -51,14 +49,7 @@ pub struct Run<R, S> {
     pub stop: Stop,
 }
 
-impl<R, S, B> Run<R, S>
-where
-    R: BufRead,
-    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
-    S::Error: Into<BoxError>,
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
+impl<R: BufRead> Run<R> {
     /// Runs to the end of the file, or until it is stopped and what is at the provider has come back.
     ///
     /// Gives the number of earlier answers for which the file had no row; 0 if it was not read to its end.
@@ -66,7 +57,13 @@ where
     /// # Errors
     ///
     /// If the input cannot be read on, or the output not written.
-    pub async fn to_the_end(mut self) -> io::Result<u64> {
+    pub async fn drive<S, B>(mut self, client: S) -> io::Result<u64>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
         let mut under_way = FuturesUnordered::new();
         let mut more = true;
         loop {
@@ -75,7 +72,7 @@ where
             while more && turn > 0 && under_way.len() < self.concurrency {
                 turn -= 1;
                 match self.next_row()? {
-                    Next::Row(row) => under_way.push(self.serve(row)),
+                    Next::Row(row) => under_way.push(self.serve(row, client.clone())),
                     Next::Nothing => {}
                     Next::End => more = false,
                 }
@@ -99,9 +96,8 @@ where
     }
 
     fn next_row(&mut self) -> io::Result<Next> {
-        let line = match self.rows.next()? {
-            None => return Ok(Next::End),
-            Some(line) => line,
+        let Some(line) = self.rows.next()? else {
+            return Ok(Next::End);
         };
         self.tally.rows.add_one();
         match line {
@@ -120,14 +116,21 @@ where
     }
 
     /// The row's way through the layers. Owns all that it needs.
-    fn serve(
+    fn serve<S, B>(
         &self,
         row: Row,
-    ) -> impl Future<Output = (Row, Option<Result<Answer, Failure>>)> + use<R, S, B> {
+        client: S,
+    ) -> impl Future<Output = (Row, Option<Result<Answer, Failure>>)> + use<R, S, B>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
         let trip = Trip::default();
         let options = CallOptions::new().max_attempts(self.max_attempts);
         let request = request(&self.target, &row, &trip, options);
-        let (client, stop, tally) = (self.client.clone(), self.stop.clone(), self.tally.clone());
+        let (stop, tally) = (self.stop.clone(), self.tally.clone());
         async move {
             let call = async {
                 let mut result = match request {
