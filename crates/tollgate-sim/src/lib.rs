@@ -68,3 +68,7 @@ pub use self::{
     mix::FaultMix,
     provider::{Endpoint, ResponseFuture, SimBuilder, SimProvider},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,6 +11,9 @@ use std::time::Duration;
 use self::{bucket::Bucket, fixed::Fixed, rolling::Rolling};
 
 /// How a limit is enforced.
+///
+/// The headers state the limit itself, and as `remaining` what would be let through just now: with a small burst or
+/// a quantum that is far less than the limit from the very first answer on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Enforcement {
