@@ -236,8 +236,15 @@ pub fn ours(extensions: &Extensions) -> Extensions {
     if let Some(options) = extensions.get::<CallOptions>() {
         kept.insert(options.clone());
     }
+    if let Some(recorded) = extensions.get::<Recorded>() {
+        kept.insert(*recorded);
+    }
     kept
 }
+
+/// Left in a request by the outermost recorder, so that those further in know that they are nested.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded;
 
 /// Which candidate of a chain served a response.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tollgate_core::{
     body::{End, Observer, Tap, Tapping},
-    call::Call,
+    call::{Attempt, Call},
     clock,
-    extensions::{Refused, ServedBy},
+    extensions::{Recorded, Refused, ServedBy},
     price::{Cost, Pico},
     principal::Principal,
     wire::{
@@ -24,10 +24,6 @@ use crate::{
     AttemptRecord, Completion, RecordKind, UsageRecord, layer::Settings, recorder::record_all,
     telemetry,
 };
-
-/// Left in a request by the outermost recorder, so that those further in know that they are nested.
-#[derive(Clone, Copy)]
-struct Recorded;
 
 /// A record in the making. Boxed, it moves from the future to the body without a copy.
 pub(crate) struct Entry {
@@ -191,7 +187,9 @@ impl Entry {
         self.record.completion = completion;
         if let Ended::Transport = end {
             // Only who knows the transport can tell better, and has noted it.
-            let noted = self.call.attempts().pop().and_then(|last| last.outcome);
+            let noted = sent_attempts(&self.call)
+                .pop()
+                .and_then(|last| last.outcome);
             self.record.outcome = noted
                 .filter(|noted| *noted != Outcome::Ok)
                 .or(Some(Outcome::Unreachable { sent: true }));
@@ -209,7 +207,7 @@ impl Entry {
         let begun = self.call.attempts_begun();
         record.attempt = begun.max(self.sent).max(1);
         if begun > 1 {
-            let mut attempts = self.call.attempts();
+            let mut attempts = sent_attempts(&self.call);
             // The last one is what this record is about.
             attempts.pop();
             record.failed_attempts = attempts.into_iter().map(AttemptRecord::from).collect();
@@ -314,6 +312,13 @@ impl Entry {
             _ => Cost::Unknown,
         }
     }
+}
+
+/// Without the candidates that a fallback has passed over.
+fn sent_attempts(call: &Call) -> Vec<Attempt> {
+    let mut attempts = call.attempts();
+    attempts.retain(|attempt| attempt.skipped.is_none());
+    attempts
 }
 
 fn lower_bounds(usage: Usage) -> Usage {
