@@ -1,4 +1,5 @@
 //! Bodies: a request read once, a response looked into and given back whole.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 mod support;
 
 use std::{

@@ -1,4 +1,5 @@
 //! A body under observation: the five ways to end, and one report for each.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 mod support;
 
 use std::sync::{Arc, Mutex};
