@@ -3,18 +3,24 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod acquire;
 mod body;
 mod budget;
+mod builder;
 mod charging;
+mod engine;
 mod future;
 mod layer;
 mod limit;
+mod memory;
 mod service;
 mod snapshot;
 mod store;
 
+pub use acquire::Acquire;
 pub use body::ResponseBody;
-pub use budget::{Acquire, Budget, BudgetBuilder, Oversized};
+pub use budget::Budget;
+pub use builder::{BudgetBuilder, Oversized};
 pub use charging::{ChargeProfile, Charging, Cost, DropPolicy, OutputCharge};
 pub use future::ResponseFuture;
 pub use layer::TokenBudgetLayer;

@@ -162,28 +162,28 @@ impl Amount {
 }
 
 impl Limit {
+    pub(crate) fn of(unit: Unit, amount: u64) -> Amount {
+        Amount { unit, amount }
+    }
+
     /// So many requests.
     pub fn requests(amount: u64) -> Amount {
-        let unit = Unit::Requests;
-        Amount { unit, amount }
+        Self::of(Unit::Requests, amount)
     }
 
     /// So many tokens, input and output together, as the provider charges them.
     pub fn tokens(amount: u64) -> Amount {
-        let unit = Unit::Tokens;
-        Amount { unit, amount }
+        Self::of(Unit::Tokens, amount)
     }
 
     /// So many input tokens.
     pub fn input_tokens(amount: u64) -> Amount {
-        let unit = Unit::InputTokens;
-        Amount { unit, amount }
+        Self::of(Unit::InputTokens, amount)
     }
 
     /// So many output tokens.
     pub fn output_tokens(amount: u64) -> Amount {
-        let unit = Unit::OutputTokens;
-        Amount { unit, amount }
+        Self::of(Unit::OutputTokens, amount)
     }
 
     /// Names it in refusals and snapshots. Default: what it counts and the period.

@@ -49,6 +49,8 @@ pub struct LimitSnapshot {
     pub reserved: u64,
     /// Units by which it is overdrawn.
     pub debt: u64,
+    /// Units that the requests in the queue will take.
+    pub queued: u64,
     /// How it is enforced just now; never [`Enforcement::Auto`].
     pub enforcement: Enforcement,
     /// Learned from headers, not told.

@@ -1,0 +1,156 @@
+//! The wait for admission.
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tollgate_core::extensions::Refused;
+
+use crate::{
+    engine::{
+        core::{Arrival, Arrived, Heard},
+        rate::{NEVER, Nanos},
+    },
+    memory::Memory,
+    store::{Ask, Reservation, Settle, Ticket},
+};
+
+/// The wait for admission to a [`Budget`](crate::Budget).
+///
+/// Of all that wait, one keeps the timer for all of them; whoever leaves while it does, hands it on.
+///
+/// # Cancel safety
+///
+/// Dropping it leaves the queue, and gives back what was granted but not taken. It must be polled when it is woken or
+/// else be dropped: it may be the one that keeps the timer.
+#[pin_project]
+pub struct Acquire {
+    memory: Arc<Memory>,
+    asked_at: Instant,
+    ask: Option<Ask>,
+    waiting: Option<InLine>,
+    #[pin]
+    timer: Option<Sleep>,
+    set_for: Nanos,
+}
+
+/// A place in the queue; dropping it leaves.
+struct InLine {
+    memory: Arc<Memory>,
+    ticket: Option<u64>,
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let now = self.memory.now();
+            self.memory
+                .step(|core, wakes| core.leave(now, ticket, wakes));
+        }
+    }
+}
+
+impl Acquire {
+    pub(crate) fn new(memory: Arc<Memory>, ask: Ask, asked_at: Instant) -> Self {
+        Self {
+            memory,
+            asked_at,
+            ask: Some(ask),
+            waiting: None,
+            timer: None,
+            set_for: NEVER,
+        }
+    }
+}
+
+fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
+    let asked = memory.nanos(asked_at);
+    let wait = ask.max_wait.map_or(NEVER, |wait| {
+        asked.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(NEVER))
+    });
+    Arrival {
+        cost: ask.cost,
+        model: ask.model,
+        principal: ask.principal,
+        weight: ask.priority.weight(),
+        until: wait.min(ask.deadline.map_or(NEVER, |at| memory.nanos(at))),
+        bytes: ask.bytes,
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Reservation, Refused>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let memory = &**this.memory;
+        if let Some(ask) = this.ask.take() {
+            let now = memory.now();
+            let arrival = arrival(memory, *this.asked_at, ask);
+            match memory.step(|core, wakes| core.arrive(now, &arrival, wakes)) {
+                Arrived::Admitted(ticket) => return Poll::Ready(Ok(hold(this.memory, ticket))),
+                Arrived::Refused(refused) => return Poll::Ready(Err(refused)),
+                Arrived::Waiting(ticket) => {
+                    *this.waiting = Some(InLine {
+                        memory: Arc::clone(this.memory),
+                        ticket: Some(ticket),
+                    });
+                }
+            }
+        }
+        let line = this
+            .waiting
+            .as_mut()
+            .expect("polled again after it was ready");
+        let ticket = line.ticket.expect("polled again after it was ready");
+        loop {
+            let now = memory.now();
+            let heard = memory.step(|core, wakes| core.poll(now, ticket, cx.waker(), wakes));
+            match heard {
+                Heard::Admitted => {
+                    line.ticket = None;
+                    return Poll::Ready(Ok(hold(this.memory, ticket)));
+                }
+                Heard::Refused(refused) => {
+                    line.ticket = None;
+                    return Poll::Ready(Err(refused));
+                }
+                Heard::Waiting(until) => {
+                    let until = until.unwrap_or(NEVER);
+                    if until != *this.set_for {
+                        *this.set_for = until;
+                        let at = (until != NEVER).then(|| memory.instant(until)).flatten();
+                        this.timer.set(at.map(sleep_until));
+                    }
+                }
+            }
+            let fired = match this.timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.poll(cx).is_ready(),
+                None => false,
+            };
+            if !fired {
+                return Poll::Pending;
+            }
+            *this.set_for = NEVER;
+            this.timer.set(None);
+        }
+    }
+}
+
+fn hold(memory: &Arc<Memory>, ticket: u64) -> Reservation {
+    let store: Arc<dyn Settle> = Arc::clone(memory) as _;
+    Reservation::new(store, Ticket(ticket))
+}
+
+impl fmt::Debug for Acquire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire")
+            .field("waiting", &self.waiting.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! The settings of a budget.
+use std::time::Duration;
+
+use crate::{
+    budget::Budget,
+    charging::{Charging, DropPolicy},
+    engine::{
+        account::Rule,
+        core::{Bounds, Core},
+        rate::narrow,
+    },
+    limit::{InvalidLimit, Limit},
+};
+
+/// Most limits of one budget: each request looks at all of them.
+const MOST_LIMITS: usize = 64;
+
+/// What is done with a request that is larger than a whole limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Oversized {
+    /// It is refused at once and for good.
+    #[default]
+    Refuse,
+    /// It runs when the limit is wholly free, and those after it wait until its debt is paid.
+    RunAlone,
+}
+
+/// The settings of a [`Budget`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_budget::{Budget, ChargeProfile, Limit, Oversized};
+///
+/// let budget = Budget::builder()
+///     .limit(Limit::requests(500).per_minute())
+///     .limit(Limit::tokens(200_000).per_minute())
+///     .max_wait(Duration::from_secs(600))
+///     .oversized(Oversized::RunAlone)
+///     .charging(ChargeProfile::prompt_only())
+///     .build()?;
+/// # let _ = budget;
+/// # Ok::<(), tollgate_budget::InvalidLimit>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct BudgetBuilder {
+    limits: Vec<Limit>,
+    learn: bool,
+    learn_period: Duration,
+    queue_len: usize,
+    queue_bytes: u64,
+    max_wait: Duration,
+    oversized: Oversized,
+    charging: Charging,
+    on_drop: Option<DropPolicy>,
+}
+
+impl BudgetBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            limits: Vec::new(),
+            learn: false,
+            learn_period: Duration::from_secs(60),
+            queue_len: 10_000,
+            queue_bytes: 256 << 20,
+            max_wait: Duration::from_secs(60),
+            oversized: Oversized::default(),
+            charging: Charging::default(),
+            on_drop: None,
+        }
+    }
+
+    /// Adds a limit; all of them hold at once, and a request takes from all or from none.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// Adds limits.
+    pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        self.limits.extend(limits);
+        self
+    }
+
+    /// Learns limits from the provider's headers, for each model, beside those that are told. Default: no.
+    ///
+    /// Until the first answers to requests for a model have come, at most 16 of them are in flight.
+    pub fn learn(mut self, learn: bool) -> Self {
+        self.learn = learn;
+        self
+    }
+
+    /// The period of a learned limit, where the headers do not tell it. Default: one minute.
+    pub fn learn_period(mut self, period: Duration) -> Self {
+        self.learn_period = period;
+        self
+    }
+
+    /// Most requests that may wait. Default 10,000.
+    pub fn queue_len(mut self, requests: usize) -> Self {
+        self.queue_len = requests;
+        self
+    }
+
+    /// Most bytes that waiting requests may hold. Default 256 MiB.
+    pub fn queue_bytes(mut self, bytes: u64) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// The longest wait: a request that would wait longer is refused at once, and one that has waited so long is
+    /// refused then. Default 60 s.
+    ///
+    /// A batch job that hands over more than a minute's work at once needs more.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = wait;
+        self
+    }
+
+    /// What is done with a request larger than a whole limit. Default: refused.
+    pub fn oversized(mut self, oversized: Oversized) -> Self {
+        self.oversized = oversized;
+        self
+    }
+
+    /// What a request is charged. Default: [`Charging::auto`].
+    pub fn charging(mut self, charging: impl Into<Charging>) -> Self {
+        self.charging = charging.into();
+        self
+    }
+
+    /// What stands when the caller leaves before the usage is known. Default: the reservation.
+    pub fn on_drop(mut self, policy: DropPolicy) -> Self {
+        self.on_drop = Some(policy);
+        self
+    }
+
+    /// Makes the budget.
+    ///
+    /// # Errors
+    ///
+    /// A limit or a setting that cannot be; the text says which and why.
+    pub fn build(self) -> Result<Budget, InvalidLimit> {
+        for limit in &self.limits {
+            limit.check()?;
+        }
+        if self.limits.len() > MOST_LIMITS {
+            return Err(InvalidLimit(
+                format!("a budget has at most {MOST_LIMITS} limits").into(),
+            ));
+        }
+        if self.limits.is_empty() && !self.learn {
+            return Err(InvalidLimit(
+                "a budget needs a limit, or must learn them".into(),
+            ));
+        }
+        if self.learn_period < Duration::from_millis(1) {
+            return Err(InvalidLimit("a period must be 1 ms or longer".into()));
+        }
+        Ok(self.make())
+    }
+
+    pub(crate) fn make(self) -> Budget {
+        let bounds = Bounds {
+            queue_len: self.queue_len,
+            queue_bytes: self.queue_bytes,
+            max_wait: narrow(self.max_wait.as_nanos()),
+            run_alone: self.oversized == Oversized::RunAlone,
+            learn: self.learn,
+            usual: narrow(self.learn_period.as_nanos()),
+        };
+        let charging = match self.on_drop {
+            Some(policy) => self.charging.on_drop(policy),
+            None => self.charging,
+        };
+        let rules = self.limits.iter().map(Rule::told).collect();
+        Budget::of(Core::new(rules, bounds), charging)
+    }
+}

@@ -1,0 +1,263 @@
+//! One limit's account: its book, the rate in force, and what is held.
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    book::{Book, Correction},
+    evidence::Reading,
+    headers::Stated,
+    rate::{Nanos, Rate, Span, narrow},
+};
+use crate::limit::{Enforcement, Exhausted, Limit, Scope, Unit};
+
+/// A limit as it was told or learned.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: Arc<str>,
+    pub(crate) unit: Unit,
+    pub(crate) rate: Rate,
+    pub(crate) enforcement: Enforcement,
+    pub(crate) scope: Scope,
+    pub(crate) exhausted: Exhausted,
+    pub(crate) learned: bool,
+}
+
+impl Rule {
+    pub(crate) fn told(limit: &Limit) -> Self {
+        Self {
+            name: limit.name.clone(),
+            unit: limit.unit,
+            rate: Rate {
+                amount: limit.amount,
+                period: narrow(limit.period.as_nanos()),
+            },
+            enforcement: limit.enforcement,
+            scope: limit.scope,
+            exhausted: limit.exhausted,
+            learned: false,
+        }
+    }
+
+    /// One that was read from headers.
+    pub(crate) fn learned(unit: Unit, rate: Rate) -> Self {
+        let period = Duration::from_nanos(rate.period);
+        Self {
+            rate,
+            learned: true,
+            scope: Scope::Model,
+            ..Self::told(&Limit::of(unit, rate.amount).per(period))
+        }
+    }
+
+    /// Whether what the provider says of its limits can concern this one.
+    pub(crate) fn is_the_providers(&self) -> bool {
+        self.scope != Scope::Principal
+    }
+}
+
+/// One request's part in an account.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Take {
+    pub(crate) account: u32,
+    pub(crate) units: u64,
+    span: Span,
+    /// Our own units in the book when it was sent, and all that were ever taken by then.
+    own_at_send: u128,
+    total_at_send: u128,
+}
+
+impl Take {
+    pub(crate) fn new(account: u32, units: u64) -> Self {
+        Self {
+            account,
+            units,
+            ..Self::default()
+        }
+    }
+}
+
+/// An account.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) rule: u32,
+    pub(crate) rate: Rate,
+    /// What was told; `None` where the headers alone decide.
+    ceiling: Option<u64>,
+    pub(crate) book: Book,
+    pub(crate) key: Option<Arc<str>>,
+    /// Requests that wait for it or hold some of it.
+    pub(crate) holders: u32,
+    /// Units held by requests in flight.
+    pub(crate) reserved: u128,
+    /// Units that requests in the queue will take.
+    pub(crate) backlog: u128,
+    /// Flows that wait for it, and for nothing that others wait for.
+    pub(crate) parked: Vec<u32>,
+    total: u128,
+    stated_at: Nanos,
+}
+
+impl Account {
+    pub(crate) fn new(index: u32, rule: &Rule, key: Option<Arc<str>>) -> Self {
+        Self {
+            rule: index,
+            rate: rule.rate,
+            ceiling: Some(rule.rate.amount),
+            book: Book::new(rule.enforcement, rule.rate.period),
+            key,
+            holders: 0,
+            reserved: 0,
+            backlog: 0,
+            parked: Vec::new(),
+            total: 0,
+            stated_at: 0,
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.book.capacity(self.rate)
+    }
+
+    pub(crate) fn used(&mut self, now: Nanos) -> u128 {
+        self.book.used(now, self.rate)
+    }
+
+    /// Nobody holds any of it and all of it is free: it can be forgotten.
+    pub(crate) fn is_idle(&mut self, now: Nanos) -> bool {
+        self.holders == 0 && self.used(now) == 0
+    }
+
+    pub(crate) fn fits_at(&mut self, now: Nanos, way: Nanos, units: u64) -> Nanos {
+        self.book.fits_at(now, way, self.rate, units)
+    }
+
+    pub(crate) fn drained_at(&mut self, now: Nanos, units: u128) -> Nanos {
+        self.book.drained_at(now, self.rate, units)
+    }
+
+    /// Books a request that is to be sent, and may take up to `way` to arrive.
+    pub(crate) fn take(&mut self, now: Nanos, way: Nanos, take: &mut Take) {
+        take.span = Span {
+            lo: now,
+            hi: now.saturating_add(way),
+        };
+        self.book.take(now, self.rate, take.span, take.units);
+        self.reserved += u128::from(take.units);
+        self.total += u128::from(take.units);
+    }
+
+    /// It is being sent.
+    pub(crate) fn sent(&mut self, now: Nanos, way: Nanos, take: &mut Take) {
+        let span = Span {
+            lo: now,
+            hi: now.saturating_add(way),
+        };
+        self.date(now, span, take);
+        take.own_at_send = self.book.own(now, self.rate);
+        take.total_at_send = self.total;
+    }
+
+    /// It is known when it arrived.
+    pub(crate) fn date(&mut self, now: Nanos, span: Span, take: &mut Take) {
+        if span != take.span {
+            let units = take.units;
+            self.book
+                .change(now, self.rate, (take.span, units), (span, units));
+            take.span = span;
+        }
+    }
+
+    /// It is over, and has cost so much; true if that was less than was held.
+    pub(crate) fn settle(&mut self, now: Nanos, units: u64, take: &mut Take) -> bool {
+        self.reserved = self.reserved.saturating_sub(u128::from(take.units));
+        if units == take.units {
+            return false;
+        }
+        self.total += u128::from(units.saturating_sub(take.units));
+        self.book
+            .change(now, self.rate, (take.span, take.units), (take.span, units));
+        let less = units < take.units;
+        take.units = units;
+        less
+    }
+
+    /// The headers of an answer may concern this account.
+    ///
+    /// `sent` and `arrival` bound the time at which the provider counted: it did so when it admitted the request.
+    pub(crate) fn hear(
+        &mut self,
+        now: Nanos,
+        sent: Nanos,
+        since: Nanos,
+        arrival: Nanos,
+        take: &Take,
+        stated: &Stated,
+    ) {
+        if !stated.is_of(self.ceiling.unwrap_or(self.rate.amount), self.rate) {
+            return;
+        }
+        // An answer that overtook a later one does not set the limit back.
+        if sent >= self.stated_at {
+            self.stated_at = sent;
+            let amount = stated.amount();
+            self.limit_is(self.ceiling.map_or(amount, |told| amount.min(told)));
+        }
+        let seen = Correction {
+            // Where less was told than the provider allows, what is left over is not ours to use, nor used up.
+            used: self.rate.amount.saturating_sub(stated.left()),
+            since,
+            until: arrival,
+            own: take.own_at_send + self.total.saturating_sub(take.total_at_send),
+            end: stated
+                .reset
+                .filter(|_| stated.used() > 0.0)
+                .map(|(reset, _)| now.saturating_add(reset)),
+        };
+        self.book.correct(now, self.rate, seen);
+        if let Some(reading) = reading(now, stated) {
+            self.book.hear(reading, self.rate.period);
+        }
+    }
+
+    /// The provider refused, for as long as it says, a request that our books had room for.
+    pub(crate) fn refused(&mut self, wait: Option<Nanos>) {
+        self.book.refused(wait, self.rate.period);
+    }
+
+    /// The limit was learned from these headers, which count requests that no account was open for.
+    pub(crate) fn learned(&mut self, now: Nanos, rate: Rate, unit: Unit, stated: &[Stated]) {
+        self.ceiling = None;
+        self.rate = rate;
+        for stated in stated.iter().filter(|stated| stated.unit == unit) {
+            let seen = Correction {
+                used: rate.amount.saturating_sub(stated.left()),
+                since: now,
+                until: now,
+                own: 0,
+                end: None,
+            };
+            self.book.correct(now, rate, seen);
+        }
+    }
+
+    fn limit_is(&mut self, amount: u64) {
+        let new = Rate {
+            amount: amount.max(1),
+            ..self.rate
+        };
+        if new != self.rate {
+            self.book.rerate(self.rate, new);
+            self.rate = new;
+        }
+    }
+}
+
+fn reading(now: Nanos, stated: &Stated) -> Option<Reading> {
+    let (reset, grain) = stated.reset?;
+    Some(Reading {
+        now,
+        limit: stated.limit,
+        used: stated.used(),
+        reset,
+        grain,
+    })
+}

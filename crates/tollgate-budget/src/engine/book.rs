@@ -1,0 +1,251 @@
+//! One limit's book, whichever discipline it follows.
+use super::{
+    bucket::Bucket,
+    evidence::{Evidence, Reading},
+    fixed::Fixed,
+    rate::{Nanos, Rate, Span, narrow},
+    rolling::Rolling,
+};
+use crate::limit::Enforcement;
+
+/// A book of one discipline; `Auto` keeps two of them, so that it can change over at any time.
+#[derive(Clone, Debug)]
+pub(crate) enum Book {
+    Bucket {
+        bucket: Bucket,
+        burst: Option<u64>,
+    },
+    Rolling(Rolling),
+    Fixed(Fixed),
+    Quantised {
+        slice: Nanos,
+        short: Rolling,
+        long: Rolling,
+    },
+    Auto {
+        rolling: Rolling,
+        bucket: Bucket,
+        evidence: Evidence,
+    },
+}
+
+/// What one answer's headers say of a limit, in the units of our own book.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Correction {
+    /// Units used, by the provider's count.
+    pub(crate) used: u64,
+    /// It counted then, or later.
+    pub(crate) since: Nanos,
+    /// It counted then, or earlier.
+    pub(crate) until: Nanos,
+    /// The most that our own entries can have in that count.
+    pub(crate) own: u128,
+    /// When it says that the limit is full, or its window ends.
+    pub(crate) end: Option<Nanos>,
+}
+
+impl Book {
+    pub(crate) fn new(enforcement: Enforcement, period: Nanos) -> Self {
+        match enforcement {
+            Enforcement::Bucket { burst } => Self::Bucket {
+                bucket: Bucket::default(),
+                burst,
+            },
+            Enforcement::Rolling => Self::Rolling(Rolling::new(period)),
+            Enforcement::Fixed => Self::Fixed(Fixed::default()),
+            Enforcement::Quantised { slice } => {
+                let slice = narrow(slice.as_nanos());
+                Self::Quantised {
+                    slice,
+                    short: Rolling::new(slice),
+                    long: Rolling::new(period),
+                }
+            }
+            Enforcement::Auto => Self::Auto {
+                rolling: Rolling::new(period),
+                bucket: Bucket::default(),
+                evidence: Evidence::default(),
+            },
+        }
+    }
+
+    /// The discipline in force.
+    pub(crate) fn enforcement(&self, told: Enforcement) -> Enforcement {
+        match self {
+            Self::Bucket { burst, .. } => Enforcement::Bucket { burst: *burst },
+            Self::Rolling(_) => Enforcement::Rolling,
+            Self::Fixed(_) => Enforcement::Fixed,
+            Self::Quantised { .. } => told,
+            Self::Auto { evidence, .. } if evidence.bucket() => Enforcement::Bucket { burst: None },
+            Self::Auto { .. } => Enforcement::Rolling,
+        }
+    }
+
+    /// The most that one request may take.
+    pub(crate) fn capacity(&self, rate: Rate) -> u64 {
+        match self {
+            Self::Bucket { burst, .. } => burst.unwrap_or(rate.amount).min(rate.amount),
+            _ => rate.amount,
+        }
+    }
+
+    /// When `units` fit that take up to `way` to arrive; more than the capacity fits when all is free.
+    pub(crate) fn fits_at(&mut self, now: Nanos, way: Nanos, rate: Rate, units: u64) -> Nanos {
+        let burst = self.capacity(rate);
+        let at = match self {
+            Self::Bucket { bucket, .. } => bucket.fits_at(now, rate, burst, units),
+            Self::Rolling(log) => log.fits_at(now, rate.amount, units),
+            Self::Fixed(fixed) => fixed.fits_at(now, way, rate, units),
+            Self::Quantised { slice, short, long } => short
+                .fits_at(now, quantum(rate, *slice), units)
+                .max(long.fits_at(now, rate.amount, units)),
+            Self::Auto {
+                bucket, evidence, ..
+            } if evidence.bucket() => bucket.fits_at(now, rate, burst, units),
+            Self::Auto { rolling, .. } => rolling.fits_at(now, rate.amount, units),
+        };
+        at.max(now)
+    }
+
+    /// When the last of so many units would be through, if all of them waited in line.
+    pub(crate) fn drained_at(&mut self, now: Nanos, rate: Rate, units: u128) -> Nanos {
+        let burst = self.capacity(rate);
+        let at = match self {
+            Self::Bucket { bucket, .. } => bucket.drained_at(now, rate, burst, units),
+            Self::Rolling(log) => log.drained_at(now, rate.amount, units),
+            Self::Fixed(fixed) => fixed.drained_at(now, rate, units),
+            Self::Quantised { slice, short, long } => short
+                .drained_at(now, quantum(rate, *slice), units)
+                .max(long.drained_at(now, rate.amount, units)),
+            Self::Auto {
+                bucket, evidence, ..
+            } if evidence.bucket() => bucket.drained_at(now, rate, burst, units),
+            Self::Auto { rolling, .. } => rolling.drained_at(now, rate.amount, units),
+        };
+        at.max(now)
+    }
+
+    pub(crate) fn take(&mut self, now: Nanos, rate: Rate, span: Span, units: u64) {
+        match self {
+            Self::Bucket { bucket, .. } => bucket.take(now, rate, units),
+            Self::Rolling(log) => log.put(now, span.hi, units, rate.amount),
+            Self::Fixed(fixed) => fixed.put(now, rate, span, units),
+            Self::Quantised { slice, short, long } => {
+                short.put(now, span.hi, units, quantum(rate, *slice));
+                long.put(now, span.hi, units, rate.amount);
+            }
+            Self::Auto {
+                rolling, bucket, ..
+            } => {
+                bucket.take(now, rate, units);
+                rolling.put(now, span.hi, units, rate.amount);
+            }
+        }
+    }
+
+    /// An entry is dated anew, or costs more or less than it was booked with.
+    pub(crate) fn change(
+        &mut self,
+        now: Nanos,
+        rate: Rate,
+        (old_span, old): (Span, u64),
+        (new_span, new): (Span, u64),
+    ) {
+        if let Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } = self {
+            if new < old {
+                bucket.give_back(rate, old - new);
+            } else if new > old {
+                bucket.take(now, rate, new - old);
+            }
+        }
+        let log = |log: &mut Rolling, limit: u64| {
+            log.take_out(now, old_span.hi, old, limit);
+            log.put(now, new_span.hi, new, limit);
+        };
+        match self {
+            Self::Bucket { .. } => {}
+            Self::Rolling(rolling) | Self::Auto { rolling, .. } => log(rolling, rate.amount),
+            Self::Fixed(fixed) => {
+                fixed.take_out(now, rate, old_span, old);
+                fixed.put(now, rate, new_span, new);
+            }
+            Self::Quantised { slice, short, long } => {
+                log(short, quantum(rate, *slice));
+                log(long, rate.amount);
+            }
+        }
+    }
+
+    /// Tightens by what headers say; never loosens.
+    pub(crate) fn correct(&mut self, now: Nanos, rate: Rate, seen: Correction) {
+        if let Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } = self {
+            bucket.correct(seen.since, rate, seen.used);
+        }
+        let strangers = narrow(u128::from(seen.used).saturating_sub(seen.own));
+        match self {
+            Self::Bucket { .. } => {}
+            Self::Rolling(log) | Self::Auto { rolling: log, .. } => {
+                log.stranger(now, seen.until, strangers);
+            }
+            Self::Quantised { long, .. } => long.stranger(now, seen.until, strangers),
+            Self::Fixed(fixed) => {
+                if let Some(end) = seen.end {
+                    fixed.align(now, rate.period, end);
+                }
+                fixed.correct(now, rate.period, seen.used);
+            }
+        }
+    }
+
+    /// Hears what an answer proves of the discipline.
+    pub(crate) fn hear(&mut self, seen: Reading, period: Nanos) {
+        if let Self::Auto { evidence, .. } = self {
+            evidence.hear(seen, period);
+        }
+    }
+
+    /// The provider refused what was within our books, and said for how long.
+    pub(crate) fn refused(&mut self, wait: Option<Nanos>, period: Nanos) {
+        if let Self::Auto { evidence, .. } = self {
+            // A bucket that was a little emptier than ours says so with a short wait. A window that has not rolled
+            // yet says a long one.
+            let short = wait.is_some_and(|wait| wait > 0 && wait <= period / 20);
+            evidence.refused(short);
+        }
+    }
+
+    pub(crate) fn rerate(&mut self, old: Rate, new: Rate) {
+        if let Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } = self {
+            bucket.rerate(old, new);
+        }
+    }
+
+    /// Units used now, by the discipline in force.
+    pub(crate) fn used(&mut self, now: Nanos, rate: Rate) -> u128 {
+        match self {
+            Self::Bucket { bucket, .. } => bucket.used(now, rate).into(),
+            Self::Rolling(log) => log.used(now),
+            Self::Fixed(fixed) => fixed.used(now, rate.period),
+            Self::Quantised { long, .. } => long.used(now),
+            Self::Auto {
+                bucket, evidence, ..
+            } if evidence.bucket() => bucket.used(now, rate).into(),
+            Self::Auto { rolling, .. } => rolling.used(now),
+        }
+    }
+
+    /// Our own entries that the provider may still count now.
+    pub(crate) fn own(&mut self, now: Nanos, rate: Rate) -> u128 {
+        match self {
+            Self::Rolling(log) | Self::Auto { rolling: log, .. } => log.own(now),
+            Self::Quantised { long, .. } => long.own(now),
+            Self::Bucket { .. } | Self::Fixed(_) => self.used(now, rate),
+        }
+    }
+}
+
+/// What fits into one slice: at least one unit.
+fn quantum(rate: Rate, slice: Nanos) -> u64 {
+    let units = u128::from(rate.amount) * u128::from(slice) / u128::from(rate.period);
+    narrow(units).max(1)
+}

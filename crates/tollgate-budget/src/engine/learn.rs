@@ -1,0 +1,174 @@
+//! Limits that nobody told, read from the first answers.
+//!
+//! Headers state how much and how much is left, and not in what time. A bucket gives its period away: it is
+//! `limit × reset / used`, the same in each answer. Where answers do not agree on that, the reset is a date and the
+//! period is the shortest usual one that reaches it.
+use super::{
+    headers::{Stated, USUAL},
+    rate::{Nanos, Rate},
+};
+use crate::limit::Unit;
+
+/// Answers that are heard before a period is settled on.
+const ENOUGH: usize = 3;
+/// Answers without a word on limits, after which there is nothing to wait for.
+const SILENT: u32 = 16;
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    unit: Unit,
+    window: Option<Nanos>,
+    periods: Vec<f64>,
+    longest: Nanos,
+    heard: usize,
+    settled: bool,
+}
+
+/// What the answers to one model's requests have taught.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Learner {
+    candidates: Vec<Candidate>,
+    silent: u32,
+    done: bool,
+}
+
+impl Learner {
+    /// Whether enough is known to let more requests go.
+    pub(crate) fn done(&self) -> bool {
+        self.done
+    }
+
+    /// Hears the headers of one answer, and gives the limits that are known now and were not before.
+    pub(crate) fn hear(&mut self, seen: &[Stated], usual: Nanos) -> Vec<(Unit, Rate)> {
+        if seen.is_empty() {
+            self.silent += 1;
+            self.done |= self.silent >= SILENT;
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for stated in seen {
+            let same = |c: &&mut Candidate| c.unit == stated.unit && c.window == stated.window;
+            let candidate = match self.candidates.iter_mut().find(same) {
+                Some(candidate) => candidate,
+                None => {
+                    if self.candidates.len() >= 8 {
+                        continue;
+                    }
+                    self.candidates.push(Candidate {
+                        unit: stated.unit,
+                        window: stated.window,
+                        periods: Vec::new(),
+                        longest: 0,
+                        heard: 0,
+                        settled: false,
+                    });
+                    self.candidates.last_mut().expect("just pushed")
+                }
+            };
+            if candidate.settled {
+                continue;
+            }
+            if let Some(period) = candidate.hear(stated, usual) {
+                candidate.settled = true;
+                let amount = stated.amount();
+                found.push((stated.unit, Rate { amount, period }));
+            }
+        }
+        self.done |= self.candidates.iter().all(|candidate| candidate.settled);
+        found
+    }
+}
+
+impl Candidate {
+    fn hear(&mut self, stated: &Stated, usual: Nanos) -> Option<Nanos> {
+        if let Some(window) = self.window {
+            return Some(window.max(1_000_000));
+        }
+        self.heard += 1;
+        if let Some((reset, _)) = stated.reset {
+            self.longest = self.longest.max(reset);
+        }
+        self.periods.extend(stated.bucket_period());
+        if self.heard < ENOUGH {
+            return None;
+        }
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.04;
+        if let Some(&period) = self.periods.first() {
+            if self.periods.len() >= ENOUGH && self.periods.iter().all(|&p| near(p, period)) {
+                let usual = USUAL.iter().chain([&usual]);
+                let known = usual.copied().find(|&p| near(period, p as f64));
+                return Some(known.unwrap_or(period as Nanos).max(1_000_000));
+            }
+        }
+        if self.longest <= usual + usual / 50 {
+            return Some(usual);
+        }
+        let reaches = |&&p: &&Nanos| self.longest <= p + p / 50;
+        Some(USUAL.iter().find(reaches).copied().unwrap_or(self.longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::rate::SECOND, *};
+
+    const MINUTE: Nanos = 60 * SECOND;
+
+    fn stated(used: f64, reset: Nanos) -> [Stated; 1] {
+        [Stated {
+            unit: Unit::Requests,
+            limit: 10_000.0,
+            remaining: 10_000.0 - used,
+            reset: Some((reset, 1_000_000)),
+            window: None,
+        }]
+    }
+
+    fn learn(answers: impl IntoIterator<Item = (f64, Nanos)>) -> Option<(Unit, Rate)> {
+        let mut learner = Learner::default();
+        let mut found = answers
+            .into_iter()
+            .flat_map(|(used, reset)| learner.hear(&stated(used, reset), MINUTE))
+            .collect::<Vec<_>>();
+        found.pop()
+    }
+
+    #[test]
+    fn a_bucket_gives_its_period_away() {
+        let day = learn([
+            (1.0, 8640 * 1_000_000),
+            (2.0, 17_280 * 1_000_000),
+            (3.0, 25_920 * 1_000_000),
+        ]);
+        assert_eq!(day.unwrap().1.period, 86_400 * SECOND);
+        let minute = learn([
+            (100.0, 600_000_000),
+            (200.0, 1_200_000_000),
+            (90.0, 540_000_000),
+        ]);
+        assert_eq!(minute.unwrap().1.period, MINUTE);
+    }
+
+    #[test]
+    fn a_rolling_window_is_as_long_as_its_resets_say() {
+        let minute = learn([(1.0, MINUTE), (2.0, MINUTE - SECOND), (3.0, MINUTE)]);
+        assert_eq!(minute.unwrap().1.period, MINUTE);
+        let hour = learn([
+            (1.0, 3500 * SECOND),
+            (2.0, 3500 * SECOND),
+            (3.0, 3400 * SECOND),
+        ]);
+        assert_eq!(hour.unwrap().1.period, 3600 * SECOND);
+    }
+
+    #[test]
+    fn one_answer_is_not_enough_and_silence_is_an_answer_in_the_end() {
+        assert!(learn([(1.0, 8640 * 1_000_000)]).is_none());
+        let mut learner = Learner::default();
+        for _ in 0..SILENT {
+            assert!(!learner.done());
+            learner.hear(&[], MINUTE);
+        }
+        assert!(learner.done());
+    }
+}

@@ -1,0 +1,14 @@
+//! The arithmetic and the decisions: no I/O, no `async`, no clock; the time comes as an argument.
+pub(crate) mod account;
+mod book;
+mod bucket;
+pub(crate) mod core;
+mod evidence;
+mod fixed;
+mod gate;
+pub(crate) mod headers;
+mod learn;
+mod queue;
+pub(crate) mod rate;
+mod rolling;
+mod skew;

@@ -1,0 +1,144 @@
+//! When did a request arrive? A log of what was sent is not a log of what arrived.
+//!
+//! The provider lets go of a request one window after it *arrived*. A burst on cold connections arrives over some
+//! 200 ms, the next one on warm connections over 50 ms: a log of send times is then 150 ms early for part of it, and
+//! each such request is refused. So an entry is dated by the latest time at which it can have arrived:
+//!
+//! 1. when it is sent: then, and the longest way that must be reckoned with (one second, until less is learned);
+//! 2. when its answer comes at `h`: `h` less the time that the provider says it worked, which leaves only the way back
+//!    in it; or, where it says nothing, `h` less most of the smallest latency seen, but not later than (1), for a long
+//!    answer would hold its place for ever.
+//!
+//! A little is added for what lies between the provider's admission and its clock. What this costs is the way back,
+//! once a window; dating by `h` alone would cost a whole latency, and dating by send times costs refusals.
+use super::rate::{MILLI, Nanos, SECOND};
+
+/// Between the provider's admission and the begin of the time that it states.
+const GUARD: Nanos = 5 * MILLI;
+/// The longest way, until something is known.
+const START: Nanos = SECOND;
+/// A statement of processing time is believed up to here: it may be a proxy's that covers only a part.
+const MOST_STATED: Nanos = 4 * SECOND;
+/// Samples before the longest way seen is believed.
+const ENOUGH: u32 = 32;
+const EPOCH: Nanos = 30 * SECOND;
+
+/// The largest value of the last one or two epochs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    since: Nanos,
+    now: Option<Nanos>,
+    before: Option<Nanos>,
+}
+
+impl Recent {
+    fn see(&mut self, now: Nanos, value: Nanos, pick: fn(Nanos, Nanos) -> Nanos) {
+        if now.saturating_sub(self.since) >= EPOCH {
+            // Nothing is forgotten only because nothing was seen.
+            self.before = self.now.or(self.before);
+            self.now = None;
+            self.since = now;
+        }
+        self.now = Some(self.now.map_or(value, |old| pick(old, value)));
+    }
+
+    fn get(&self, pick: fn(Nanos, Nanos) -> Nanos) -> Option<Nanos> {
+        match (self.now, self.before) {
+            (Some(a), Some(b)) => Some(pick(a, b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// What is known of the way to the provider and back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Skew {
+    way: Recent,
+    latency: Recent,
+    samples: u32,
+}
+
+impl Skew {
+    /// The longest way that must be reckoned with, for a limit of this period.
+    pub(crate) fn bound(&self, period: Nanos) -> Nanos {
+        let unknown = START.min(period / 4);
+        match self.way.get(Nanos::max) {
+            Some(way) if self.samples >= ENOUGH => (way * 2 + 20 * MILLI).min(5 * SECOND),
+            // Longer than was reckoned with, already.
+            Some(way) => unknown.max(way),
+            None => unknown,
+        }
+    }
+
+    /// An answer came; learns from it.
+    pub(crate) fn see(&mut self, sent: Nanos, now: Nanos, processing: Option<Nanos>) {
+        let latency = now.saturating_sub(sent);
+        self.latency.see(now, latency, Nanos::min);
+        if let Some(processing) = processing.filter(|&p| p <= latency) {
+            self.way
+                .see(now, (latency - processing).min(MOST_STATED), Nanos::max);
+            self.samples = self.samples.saturating_add(1);
+        }
+    }
+
+    /// The latest time at which a request can have arrived, that was sent at `sent` and answered `now`.
+    pub(crate) fn arrival(
+        &self,
+        sent: Nanos,
+        now: Nanos,
+        processing: Option<Nanos>,
+        period: Nanos,
+    ) -> Nanos {
+        let latency = now.saturating_sub(sent);
+        // A millisecond more than the whole latency is rounding; more than that is nonsense.
+        let stated = processing.filter(|&p| p <= latency + MILLI);
+        let way = match stated {
+            Some(processing) => latency.saturating_sub(processing).min(MOST_STATED),
+            None => {
+                // Not all of the smallest: it has a way there in it.
+                let least = self.latency.get(Nanos::min).unwrap_or(0) / 4 * 3;
+                latency.saturating_sub(least).min(self.bound(period))
+            }
+        };
+        sent.saturating_add(way).saturating_add(GUARD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stated_processing_time_leaves_only_the_way_back() {
+        let skew = Skew::default();
+        let date = skew.arrival(0, 270 * MILLI, Some(250 * MILLI), 60 * SECOND);
+        assert_eq!(date, 20 * MILLI + GUARD);
+    }
+
+    #[test]
+    fn a_long_answer_does_not_hold_its_place() {
+        let mut skew = Skew::default();
+        skew.see(0, 100 * MILLI, None);
+        let date = skew.arrival(SECOND, 40 * SECOND, None, 60 * SECOND);
+        assert_eq!(date, 2 * SECOND + GUARD);
+    }
+
+    #[test]
+    fn nonsense_about_the_processing_time_is_no_statement() {
+        let skew = Skew::default();
+        let date = skew.arrival(0, SECOND / 2, Some(3600 * SECOND), 60 * SECOND);
+        assert_eq!(date, SECOND / 2 + GUARD);
+    }
+
+    #[test]
+    fn the_bound_follows_the_longest_way_seen() {
+        let mut skew = Skew::default();
+        assert_eq!(skew.bound(60 * SECOND), SECOND);
+        assert_eq!(skew.bound(SECOND), SECOND / 4);
+        for n in 0..ENOUGH {
+            let sent = u64::from(n) * MILLI;
+            skew.see(sent, sent + 120 * MILLI, Some(100 * MILLI));
+        }
+        assert_eq!(skew.bound(60 * SECOND), 60 * MILLI);
+    }
+}

@@ -1,0 +1,119 @@
+//! The shell around the state machine: one mutex, the clock, and the wakers.
+//!
+//! The lock is taken, used and let go in one function; wakers are called when it is free, for they are foreign code.
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tollgate_core::wire::limits::Dimension;
+
+use crate::{
+    charging::Charging,
+    engine::{
+        core::{Core, Head},
+        headers::Stated,
+        rate::{Nanos, narrow},
+    },
+    limit::Unit,
+    store::{Observation, Settle, Settlement, Ticket},
+};
+
+/// A budget's books in this process.
+pub(crate) struct Memory {
+    core: Mutex<Core>,
+    start: Instant,
+    charging: Charging,
+}
+
+impl Memory {
+    pub(crate) fn new(core: Core, charging: Charging) -> Self {
+        Self {
+            core: Mutex::new(core),
+            start: Instant::now(),
+            charging,
+        }
+    }
+
+    pub(crate) fn charging(&self) -> &Charging {
+        &self.charging
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        narrow(self.start.elapsed().as_nanos())
+    }
+
+    /// A time of tokio's clock, in the books' time.
+    pub(crate) fn nanos(&self, at: Instant) -> Nanos {
+        narrow(at.saturating_duration_since(self.start).as_nanos())
+    }
+
+    /// The way back; `None` if it is too far ahead to be named.
+    pub(crate) fn instant(&self, at: Nanos) -> Option<Instant> {
+        self.start.checked_add(Duration::from_nanos(at))
+    }
+
+    /// Uses the state machine, then wakes whom it names.
+    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Core, &mut Vec<Waker>) -> R) -> R {
+        let mut wakes = Vec::new();
+        let result = step(&mut self.lock(), &mut wakes);
+        for waker in wakes {
+            waker.wake();
+        }
+        result
+    }
+
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&mut Core) -> R) -> R {
+        look(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        // The books are whole after every step; a panic in one of them leaves at worst one entry behind.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settle for Memory {
+    fn sent(&self, ticket: Ticket) {
+        let now = self.now();
+        self.look(|core| core.sent(now, ticket.0));
+    }
+
+    fn observe(&self, ticket: Ticket, seen: &Observation<'_>) {
+        let now = self.now();
+        let stated: Vec<_> = seen.limits.iter().filter_map(Stated::read).collect();
+        let head = Head {
+            stated: &stated,
+            processing: seen.processing.map(|time| narrow(time.as_nanos())),
+            refusal: seen.refusal.map(|refusal| {
+                let unit = refusal.what.and_then(unit_of);
+                (unit, refusal.wait.map(|wait| narrow(wait.as_nanos())))
+            }),
+        };
+        self.step(|core, wakes| core.head(now, ticket.0, head, wakes));
+    }
+
+    fn settle(&self, ticket: Ticket, how: Settlement) {
+        let now = self.now();
+        self.step(|core, wakes| core.settle(now, ticket.0, how, wakes));
+    }
+}
+
+fn unit_of(dimension: &Dimension) -> Option<Unit> {
+    match dimension {
+        Dimension::Requests => Some(Unit::Requests),
+        Dimension::Tokens => Some(Unit::Tokens),
+        Dimension::InputTokens => Some(Unit::InputTokens),
+        Dimension::OutputTokens => Some(Unit::OutputTokens),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}

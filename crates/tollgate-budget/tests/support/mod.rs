@@ -1,0 +1,71 @@
+//! What the tests of this crate share: requests, a stack over the simulated provider, a job of many calls.
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tollgate_budget::{Budget, TokenBudgetLayer};
+use tollgate_sim::{Account, SimProvider};
+use tower::{Layer, ServiceExt};
+
+/// A chat request whose prompt has so many characters.
+pub fn chat(chars: usize, cap: impl Into<Option<u64>>) -> Request<Full<Bytes>> {
+    let mut document = serde_json::json!({
+        "model": "gpt-test",
+        "messages": [{"role": "user", "content": "x".repeat(chars)}],
+    });
+    if let Some(cap) = cap.into() {
+        document["max_tokens"] = cap.into();
+    }
+    post("/v1/chat/completions", document)
+}
+
+pub fn post(path: &str, document: serde_json::Value) -> Request<Full<Bytes>> {
+    Request::post(format!("http://provider.test{path}"))
+        .header("content-type", "application/json")
+        .body(Full::from(document.to_string()))
+        .unwrap()
+}
+
+/// Two thousand chat calls: prompts of 120 tokens in the middle, caps of 64 to 1,024.
+pub fn calls(seed: u64, count: usize) -> Vec<(usize, u64)> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..count)
+        .map(|_| {
+            let radius = (-2.0 * (1.0 - rng.f64()).ln()).sqrt();
+            let normal = radius * (std::f64::consts::TAU * rng.f64()).cos();
+            let tokens = (120.0 * (0.6 * normal).exp()).clamp(1.0, 4000.0);
+            ((tokens * 4.0) as usize, rng.u64(64..=704))
+        })
+        .collect()
+}
+
+/// Sends all calls, so many at a time, and counts what is not a 200.
+pub async fn run(
+    provider: &SimProvider,
+    budget: &Budget,
+    calls: Vec<(usize, u64)>,
+    concurrency: usize,
+) -> (Account, usize) {
+    let service = TokenBudgetLayer::new(budget.clone()).layer(provider.clone());
+    let failed = stream::iter(calls)
+        .map(|(chars, cap)| {
+            let service = service.clone();
+            // A task for each, as a caller would have.
+            tokio::spawn(async move {
+                let response = service.oneshot(chat(chars, cap)).await.unwrap();
+                let status = response.status();
+                let _ = response.into_body().collect().await;
+                usize::from(status != StatusCode::OK)
+            })
+        })
+        .buffer_unordered(concurrency)
+        .fold(0, |sum, failed| async move { sum + failed.unwrap() })
+        .await;
+    (provider.account(), failed)
+}
+
+pub const W: Duration = Duration::from_secs(6);
