@@ -1,5 +1,5 @@
 //! What the tests of this crate share: requests, a stack over the simulated provider, a job of many calls.
-#![allow(dead_code, unreachable_pub)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses its part
 
 use std::time::Duration;
 
