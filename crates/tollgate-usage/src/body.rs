@@ -65,7 +65,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             }
             match ready!(this.inner.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => cut.push(data, this.inner.is_end_stream()),
+                    Ok(data) => cut.push(data),
                     Err(trailers) => cut.end(Some(Ok(trailers))),
                 },
                 Some(Err(error)) => cut.end(Some(Err(error))),

@@ -36,11 +36,11 @@ impl<E> Cut<E> {
         }
     }
 
-    /// Takes a data frame; `end`: nothing comes after it.
-    pub(crate) fn push(&mut self, data: Bytes, end: bool) {
+    /// Takes a data frame.
+    pub(crate) fn push(&mut self, data: Bytes) {
         self.held_len += data.len() as u64;
         self.held.push_back(data);
-        self.release(end);
+        self.release(false);
     }
 
     /// The body has ended, with this frame or error if any.

@@ -256,19 +256,15 @@ impl Entry {
                 }
             }
             if let (Some(error), Some(verdict)) = (&answer.error, verdict.as_mut()) {
-                let stated = verdict.outcome.clone();
-                if stated == Outcome::Ok || !judged {
+                // The document of an error tells more than its head; an error within an answer
+                // comes after any verdict on its beginning.
+                if verdict.outcome == Outcome::Ok || !judged {
                     let headers = http::HeaderMap::new();
-                    *verdict = judge_in_band(verdict.status, &headers, error, clock::wall());
-                    // The wait may stand in the headers, which are gone by now.
-                    if let (
-                        Outcome::RateLimited { retry_after, .. },
-                        Outcome::RateLimited {
-                            retry_after: wait, ..
-                        },
-                    ) = (&mut verdict.outcome, stated)
-                    {
-                        *retry_after = retry_after.or(wait);
+                    let in_band = judge_in_band(verdict.status, &headers, error, clock::wall());
+                    let head = std::mem::replace(verdict, in_band);
+                    // The wait may stand in the headers alone, which are gone by now.
+                    if let Outcome::RateLimited { retry_after, .. } = &mut verdict.outcome {
+                        *retry_after = retry_after.or(head.retry_after.map(|stated| stated.wait));
                     }
                 }
             }

@@ -56,6 +56,33 @@ async fn a_reading_that_is_ahead_is_used_for_the_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reading_that_is_at_the_end_already_is_used_for_the_cut() {
+    for size in [1, 7, 50, 400, 100_000] {
+        let upstream = Scripted::new([Reply::stream([stream().concat()]).rechunk(size)]);
+        let inner = Kept::default().layer().layer(upstream);
+        let holds = ServiceExt::<Req>::and_then(inner, |response: InnerAnswer| async {
+            let (parts, mut body) = response.into_parts();
+            let mut frames = std::collections::VecDeque::new();
+            while let Some(frame) = body.frame().await {
+                frames.push_back(frame?);
+            }
+            let body = Replay::<SimBody>::buffered(frames, None);
+            Ok::<_, SimError>(Response::from_parts(parts, body))
+        });
+        let outside = Kept::default();
+        let response = outside
+            .layer()
+            .layer(holds)
+            .oneshot(unasked())
+            .await
+            .unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, stream_without_usage(), "in frames of {size}");
+        assert_eq!(outside.one().usage.output, Count::Exact(7));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_an_answer_that_was_held_whole_leaves_a_whole_record() {
     let outside = Kept::default();
     let inner = Kept::default()

@@ -245,6 +245,41 @@ async fn an_inner_verdict_is_taken_over_when_it_judged_this_status() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_after_an_inner_verdict_of_success_counts() {
+    use tollgate_core::wire::outcome::Verdict;
+    let kept = Kept::default();
+    let error = event(&json!({"error": {"message": "overloaded", "type": "overloaded_error"}}));
+    let reply = Reply::stream([delta("x"), error]).extension(Verdict::ok(http::StatusCode::OK));
+    exchange(&kept.layer(), &Scripted::new([reply]), asked())
+        .await
+        .1
+        .unwrap();
+    assert_eq!(kept.one().outcome, Some(Outcome::Overloaded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stated_wait_is_recorded_wherever_it_stood() {
+    let document =
+        json!({"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}});
+    for reply in [
+        Reply::status(429),
+        Reply::status(429).json(document),
+        Reply::rate_limited(7),
+    ] {
+        let kept = Kept::default();
+        let upstream = Scripted::new([reply.header("retry-after", "7")]);
+        exchange(&kept.layer(), &upstream, chat(json!({})))
+            .await
+            .1
+            .unwrap();
+        let Some(Outcome::RateLimited { retry_after, .. }) = kept.one().outcome else {
+            panic!("{:?}", kept.one().outcome);
+        };
+        assert_eq!(retry_after, Some(Duration::from_secs(7)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_ours_is_told_apart_and_free() {
     let kept = Kept::default();
     let totals = UsageTotals::new();
@@ -347,12 +382,17 @@ async fn totals_keep_a_thousand_models_and_one_for_the_rest() {
     let totals = UsageTotals::new();
     let upstream = Scripted::by(|attempt| Reply::chat(&attempt.model().unwrap(), 1, 1));
     let layer = UsageRecorderLayer::new(totals.clone());
+    let long = chat(json!({"model": "x".repeat(10_000)}));
+    exchange(&layer, &upstream, long).await.1.unwrap();
+    assert_eq!(
+        totals.snapshot().other.calls,
+        1,
+        "a name that long is no name"
+    );
     for n in 0..1_010 {
         let request = chat(json!({"model": format!("model-{n}")}));
         exchange(&layer, &upstream, request).await.1.unwrap();
     }
-    let long = chat(json!({"model": "x".repeat(10_000)}));
-    exchange(&layer, &upstream, long).await.1.unwrap();
     let snapshot = totals.snapshot();
     assert_eq!(snapshot.models.len(), 1_000);
     assert_eq!(snapshot.other.calls, 11);
