@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::*;
 use tollgate_core::{
-    call::{CallOptions, Skipped},
+    call::{Call, CallOptions, Skipped},
     extensions::{Reason, Refused, ServedBy},
     wire::outcome::Outcome,
 };
@@ -256,10 +256,7 @@ async fn the_callers_most_attempts_hold_over_all_candidates() {
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_its_budget_refuses_is_passed_over_and_does_not_count() {
     let upstream = Scripted::by(|attempt| {
-        let call = attempt
-            .extensions
-            .get::<tollgate_core::call::Call>()
-            .unwrap();
+        let call = attempt.extensions.get::<Call>().unwrap();
         let model = attempt.model().unwrap();
         let last = model == "c";
         let wait = (!last).then_some(Duration::from_secs(10));
@@ -276,7 +273,7 @@ async fn a_candidate_that_its_budget_refuses_is_passed_over_and_does_not_count()
         error(429, "wait_too_long").extension(refused)
     });
     let mut request = chat("a");
-    let call = tollgate_core::call::Call::new(CallOptions::new().max_attempts(1));
+    let call = Call::new(CallOptions::new().max_attempts(1));
     request.extensions_mut().insert(call.clone());
     let answer = send(&wrap(&upstream, chain(["a", "b", "c"])), request).await;
     assert_eq!(answer.status(), 200, "what was not sent does not count");
@@ -288,6 +285,43 @@ async fn a_candidate_that_its_budget_refuses_is_passed_over_and_does_not_count()
     assert_eq!(tried[2].skipped, None);
     assert_eq!(call.attempts_begun(), 1);
     assert_eq!(call.max_queue_wait(), None, "put back as it was found");
+}
+
+// F01
+#[tokio::test(start_paused = true)]
+async fn retries_inside_cannot_use_up_what_the_next_candidate_needs() {
+    let upstream = upstream(|model, _| (model != "c").then(|| error(503, "overloaded")));
+    let retrying = {
+        let upstream = upstream.clone();
+        tower::service_fn(move |request: http::Request<Body>| {
+            let upstream = upstream.clone();
+            async move {
+                // As stubborn as a retry layer can be: as long as the ledger gives attempts.
+                let call = request.extensions().get::<Call>().unwrap().clone();
+                loop {
+                    let _ = call.begin_attempt(100);
+                    let answer = upstream.clone().oneshot(request.clone()).await?;
+                    call.end_attempt();
+                    if answer.status() == 200 || call.attempts_left(100) == 0 {
+                        return Ok::<_, SimError>(answer);
+                    }
+                }
+            }
+        })
+    };
+    let service = layer(chain(["a", "b", "c"])).layer(retrying);
+    let answer = service.oneshot(chat("a")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(models(&upstream), ["a", "a", "a", "b", "c"]);
+    let named: Vec<_> = attempts(&answer)
+        .iter()
+        .map(|a| a.model.as_deref().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        named,
+        ["a", "a", "a", "b", "c"],
+        "retries are entered under their model"
+    );
 }
 
 #[tokio::test(start_paused = true)]
