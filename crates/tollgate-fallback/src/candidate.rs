@@ -23,7 +23,10 @@ pub struct Candidate {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) model: Option<Arc<str>>,
     pub(crate) place: Option<Arc<Place>>,
+    /// Told by the user.
     pub(crate) dialect: Option<Dialect>,
+    /// Told, or surely known; filled in when the chain is made.
+    pub(crate) speaks: Option<Dialect>,
     pub(crate) window: Option<u64>,
     pub(crate) edits: Vec<Edit>,
 }
@@ -82,6 +85,7 @@ impl Candidate {
             model: None,
             place: None,
             dialect: None,
+            speaks: None,
             window: None,
             edits: Vec::new(),
         }

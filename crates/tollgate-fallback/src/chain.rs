@@ -20,8 +20,11 @@ use crate::{Candidate, path};
 /// assert_eq!(ModelChain::new(["a", "a"]).unwrap_err().to_string(), "`a` stands in the chain twice");
 /// # Ok::<(), tollgate_fallback::InvalidChain>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct ModelChain(Arc<[Candidate]>);
+#[derive(Clone)]
+pub struct ModelChain(
+    /// The request as it came, and behind it the candidates.
+    Arc<[Candidate]>,
+);
 
 impl ModelChain {
     /// A chain of model names, of [`Candidate`]s or of [`Target`](crate::Target)s.
@@ -35,7 +38,16 @@ impl ModelChain {
     where
         I: IntoIterator<Item: Into<Candidate>>,
     {
-        let candidates: Vec<Candidate> = candidates.into_iter().map(Into::into).collect();
+        let own = std::iter::once(Candidate::own());
+        let candidates = candidates.into_iter().map(|candidate| {
+            let candidate: Candidate = candidate.into();
+            Candidate {
+                speaks: path::dialect(&candidate),
+                ..candidate
+            }
+        });
+        let all: Arc<[Candidate]> = own.chain(candidates).collect();
+        let candidates = &all[1..];
         if candidates.is_empty() {
             return Err(InvalidChain::new("a chain needs at least one candidate"));
         }
@@ -58,7 +70,7 @@ impl ModelChain {
                 )));
             }
             path::check(candidate)?;
-            if let Some(dialect) = path::dialect(candidate) {
+            if let Some(dialect) = candidate.speaks {
                 match spoken {
                     Some((other, first)) if other != dialect => {
                         return Err(InvalidChain::new(format!(
@@ -70,13 +82,19 @@ impl ModelChain {
                 }
             }
         }
-        Ok(Self(candidates.into()))
+        Ok(Self(all))
     }
 
     /// The candidates in order.
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
-        &self.0
+        &self.0[1..]
+    }
+}
+
+impl fmt::Debug for ModelChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.candidates()).finish()
     }
 }
 
@@ -102,26 +120,21 @@ impl Error for InvalidChain {}
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     chain: ModelChain,
-    /// The request as it came stands in front of the chain.
-    own_first: bool,
+    /// 0: the request as it came stands in front of the chain.
     start: usize,
     len: usize,
-    own: Candidate,
 }
 
 impl Route {
     /// `alone`: only the first may serve.
     pub(crate) fn new(chain: &ModelChain, model: Option<&str>, alone: bool) -> Self {
-        let found = chain.0.iter().position(|c| c.serves(model));
-        let own_first = found.is_none();
-        let start = found.unwrap_or(0);
-        let len = chain.0.len() - start + usize::from(own_first);
+        let found = chain.candidates().iter().position(|c| c.serves(model));
+        let start = found.map_or(0, |at| at + 1);
+        let len = if alone { 1 } else { chain.0.len() - start };
         Self {
             chain: chain.clone(),
-            own_first,
             start,
-            len: if alone { 1 } else { len },
-            own: Candidate::own(),
+            len,
         }
     }
 
@@ -130,11 +143,7 @@ impl Route {
     }
 
     pub(crate) fn get(&self, position: usize) -> &Candidate {
-        match (self.own_first, position) {
-            (true, 0) => &self.own,
-            (true, n) => &self.chain.0[n - 1],
-            (false, n) => &self.chain.0[self.start + n],
-        }
+        &self.chain.0[self.start + position]
     }
 }
 

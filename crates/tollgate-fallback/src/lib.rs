@@ -140,6 +140,7 @@
 
 mod candidate;
 mod chain;
+mod choose;
 mod cooling;
 mod credential;
 mod decide;
