@@ -64,7 +64,7 @@ impl BudgetBuilder {
             learn_period: Duration::from_secs(60),
             queue_len: 10_000,
             queue_bytes: 256 << 20,
-            max_wait: Duration::from_secs(60),
+            max_wait: Duration::from_secs(90),
             oversized: Oversized::default(),
             charging: Charging::default(),
             on_drop: None,
@@ -110,9 +110,9 @@ impl BudgetBuilder {
     }
 
     /// The longest wait: a request that would wait longer is refused at once, and one that has waited so long is
-    /// refused then. Default 60 s.
+    /// refused then. Default 90 s: a whole window of a minute, and what a refusal may add.
     ///
-    /// A batch job that hands over more than a minute's work at once needs more.
+    /// A batch job that hands over more than that much work at once needs more.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
         self

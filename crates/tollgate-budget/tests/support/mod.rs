@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use tollgate_budget::{Budget, TokenBudgetLayer};
+use tollgate_budget::{Budget, Limit, TokenBudget, TokenBudgetLayer};
 use tollgate_sim::{Account, SimProvider};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 /// A chat request whose prompt has so many characters.
 pub fn chat(chars: usize, cap: impl Into<Option<u64>>) -> Request<Full<Bytes>> {
@@ -69,3 +69,45 @@ pub async fn run(
 }
 
 pub const W: Duration = Duration::from_secs(6);
+
+/// A budget of these limits.
+pub fn limits(limits: impl IntoIterator<Item = Limit>) -> Budget {
+    Budget::in_memory(limits).unwrap()
+}
+
+/// A budget over a service.
+pub fn stack<S: Clone>(budget: &Budget, service: &S) -> TokenBudget<S> {
+    TokenBudgetLayer::new(budget.clone()).layer(service.clone())
+}
+
+/// Calls so often at once, each in a task of its own, and reads all answers to their end.
+pub async fn at_once<S, B>(
+    service: S,
+    count: usize,
+    request: impl Fn() -> Request<Full<Bytes>>,
+) -> Vec<StatusCode>
+where
+    S: Service<Request<Full<Bytes>>, Response = http::Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: std::fmt::Debug + Send,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    let calls: Vec<_> = (0..count)
+        .map(|_| {
+            let call = service.clone().oneshot(request());
+            tokio::spawn(async move {
+                let response = call.await.unwrap();
+                let status = response.status();
+                let _ = response.into_body().collect().await;
+                status
+            })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for call in calls {
+        statuses.push(call.await.unwrap());
+    }
+    statuses
+}
