@@ -575,7 +575,7 @@ impl State {
         if !(said.event && kind.ends_with(b".done")) {
             answer.output_chars = answer.output_chars.saturating_add(said.chars);
         }
-        answer.content_started |= said.content || last;
+        answer.content_started |= (said.content || last) && !said.error;
         answer.complete |= last;
         match said.finish {
             Some(Reason::Word(word)) => {

@@ -10,7 +10,7 @@ pub(super) fn message<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>, tally: &mut T
     c.object(|c, key| match key {
         b"model" => keep(&mut said.model, c),
         b"id" => keep(&mut said.id, c),
-        b"usage" => tally.read(c).map(drop),
+        b"usage" => said.counts(c, tally).map(drop),
         b"stop_reason" => said.reason(c),
         b"content" | b"thinking" | b"tool_calls" | b"tool_plan" => full(said, c),
         _ => c.skip().map(drop),
@@ -28,7 +28,7 @@ pub(super) fn delta<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>, tally: &mut Tal
     c.object(|c, key| match key {
         b"text" | b"thinking" | b"partial_json" | b"arguments" => said.generated(c),
         b"stop_reason" | b"finish_reason" => said.reason(c),
-        b"usage" => tally.read(c).map(drop),
+        b"usage" => said.counts(c, tally).map(drop),
         b"error" => {
             said.error |= c.kind()? != Kind::Null;
             c.skip().map(drop)

@@ -46,7 +46,7 @@ pub(super) fn member<'a>(
             .map(drop),
         b"metadata" => c
             .object(|c, key| match key {
-                b"usage" => tally.read(c).map(drop),
+                b"usage" => said.counts(c, tally).map(drop),
                 _ => c.skip().map(drop),
             })
             .map(drop),

@@ -1,5 +1,5 @@
 //! Gemini and Vertex: candidates, usage with reasoning beside the output, predictions.
-use super::{Said, openai};
+use super::{Said, keep, openai};
 use crate::wire::{
     json::{Cursor, Result, Text},
     usage::tally::{Tally, set},
@@ -35,9 +35,10 @@ pub(super) fn feedback<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>) -> Result {
     .map(drop)
 }
 
-pub(super) fn usage(c: &mut Cursor<'_>, tally: &mut Tally) -> Result {
+pub(super) fn usage<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>, tally: &mut Tally) -> Result {
     tally.reasoning_beside = true;
     c.object(|c, key| match key {
+        b"serviceTier" => keep(&mut said.tier, c),
         b"promptTokenCount" => set(&mut tally.input, c),
         b"cachedContentTokenCount" => set(&mut tally.cached, c),
         b"candidatesTokenCount" | b"responseTokenCount" => set(&mut tally.output, c),

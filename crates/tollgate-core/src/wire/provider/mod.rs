@@ -84,7 +84,7 @@ impl<'a> Said<'a> {
         match key {
             b"choices" => openai::choices(self, c, tally),
             b"usage" => {
-                self.usage |= tally.read(c)?;
+                self.usage |= self.counts(c, tally)?;
                 Ok(())
             }
             b"model" | b"modelVersion" | b"model_version" => keep(&mut self.model, c),
@@ -125,7 +125,7 @@ impl<'a> Said<'a> {
             b"stop_reason" | b"stopReason" | b"finish_reason" | b"completionReason"
             | b"done_reason" => self.reason(c),
             b"candidates" => gemini::candidates(self, c),
-            b"usageMetadata" | b"usage_metadata" => gemini::usage(c, tally),
+            b"usageMetadata" | b"usage_metadata" => gemini::usage(self, c, tally),
             b"promptFeedback" => gemini::feedback(self, c),
             b"predictions" => gemini::predictions(c, tally),
             b"steps" | b"outputs" => openai::parts(self, c),
@@ -153,6 +153,14 @@ impl<'a> Said<'a> {
             }
             _ => bedrock::member(self, endpoint, c, key, tally),
         }
+    }
+
+    /// A usage object; Anthropic and Mistral name the tier in it. True if it was an object.
+    fn counts(&mut self, c: &mut Cursor<'a>, tally: &mut Tally) -> Result<bool> {
+        c.object(|c, key| match key {
+            b"service_tier" => keep(&mut self.tier, c),
+            _ => tally.member(c, key),
+        })
     }
 
     /// A string of generated text.

@@ -24,7 +24,7 @@ pub(super) fn choices<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>, tally: &mut T
             }
             b"text" => said.generated(c),
             b"finish_reason" | b"stop_reason" if said.finish.is_none() => said.reason(c),
-            b"usage" => tally.read(c).map(drop),
+            b"usage" => said.counts(c, tally).map(drop),
             _ => c.skip().map(drop),
         })
         .map(drop)
@@ -87,7 +87,7 @@ pub(super) fn response<'a>(
             keep(&mut said.status, c)
         }
         b"incomplete_details" => incomplete(said, c),
-        b"usage" => tally.read(c).map(drop),
+        b"usage" => said.counts(c, tally).map(drop),
         b"error" => {
             said.error |= c.kind()? == Kind::Object;
             c.skip().map(drop)
@@ -116,7 +116,7 @@ pub(super) fn output<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>) -> Result {
 /// Groq's own field on the last chunk.
 pub(super) fn groq<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>, tally: &mut Tally) -> Result {
     c.object(|c, key| match key {
-        b"usage" => tally.read(c).map(drop),
+        b"usage" => said.counts(c, tally).map(drop),
         b"error" => {
             said.error |= c.kind()? != Kind::Null;
             c.skip().map(drop)

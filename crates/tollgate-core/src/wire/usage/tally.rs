@@ -45,7 +45,8 @@ impl Tally {
         c.object(|c, key| self.member(c, key))
     }
 
-    fn member(&mut self, c: &mut Cursor<'_>, key: &[u8]) -> Result {
+    /// Reads one member of a usage object.
+    pub(crate) fn member(&mut self, c: &mut Cursor<'_>, key: &[u8]) -> Result {
         match key {
             b"prompt_tokens" => {
                 self.chat = true;
