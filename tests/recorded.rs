@@ -183,3 +183,22 @@ fn every_recorded_request_reads_as_expected() {
         &KEYS,
     );
 }
+
+// U07
+#[test]
+fn no_recorded_answer_depends_on_how_it_is_cut() {
+    check(
+        |file, exchange| {
+            let whole = reading::of_file(file);
+            [1, 7, 1000]
+                .into_iter()
+                .filter_map(|size| {
+                    let cut = reading::of_exchange(exchange, size);
+                    (cut != whole)
+                        .then(|| ("cut", format!("in pieces of {size}: {cut} is not {whole}")))
+                })
+                .collect()
+        },
+        &["cut"],
+    );
+}

@@ -15,8 +15,15 @@ use tollgate_core::wire::{
 
 /// What the library makes of a file's bytes; nulls where they are no exchange.
 pub(crate) fn of_file(file: &[u8]) -> Value {
-    let exchange: Value = serde_json::from_slice(file).unwrap_or_default();
-    let answer = answer(&exchange);
+    of_exchange(
+        &serde_json::from_slice(file).unwrap_or_default(),
+        usize::MAX,
+    )
+}
+
+/// What the library makes of an exchange whose answer comes in pieces of `size` bytes.
+pub(crate) fn of_exchange(exchange: &Value, size: usize) -> Value {
+    let answer = answer(exchange, size);
     let headers = headers(&exchange["response"]["headers"]);
     json!({
         "id": exchange["id"].as_str(),
@@ -47,7 +54,7 @@ pub(crate) fn request(exchange: &Value) -> RequestFacts {
 }
 
 /// The exchange's answer, read as if it came from the network.
-fn answer(exchange: &Value) -> Answer {
+fn answer(exchange: &Value, size: usize) -> Answer {
     let response = &exchange["response"];
     let status = response["status"]
         .as_u64()
@@ -57,7 +64,10 @@ fn answer(exchange: &Value) -> Answer {
     };
     let headers = headers(&response["headers"]);
     let mut reader = AnswerReader::new(request(exchange).endpoint, status, &headers);
-    reader.feed(&body(response));
+    let mut body = body(response);
+    while !body.is_empty() {
+        reader.feed(&body.split_to(size.min(body.len())));
+    }
     reader.end();
     reader.into_answer()
 }

@@ -105,8 +105,8 @@ fn line(fixture: &Fixture, reading: &Reading, answer: &Answer) -> String {
 fn fixtures_read_as_they_say() {
     let mut report = String::new();
     for fixture in fixture::all() {
-        let (reading, answer) = read(reader(&fixture), [fixture.body.clone()]);
-        let got = line(&fixture, &reading, &answer);
+        let (reading, answer) = read(reader(fixture), [fixture.body.clone()]);
+        let got = line(fixture, &reading, &answer);
         if got != fixture.expect {
             report += &format!(
                 "{}\n  expect: {}\n  got:    {got}\n",
@@ -122,12 +122,170 @@ fn fixtures_read_as_they_say() {
 fn a_cut_at_any_byte_changes_nothing() {
     for fixture in fixture::all() {
         let body = &fixture.body;
-        let (whole, _) = read(reader(&fixture), [body.clone()]);
-        let (bytes, _) = read(reader(&fixture), (0..body.len()).map(|i| body.slice(i..=i)));
+        let (whole, _) = read(reader(fixture), [body.clone()]);
+        let (bytes, _) = read(reader(fixture), (0..body.len()).map(|i| body.slice(i..=i)));
         assert_eq!(bytes, whole, "{}: byte by byte", fixture.name);
         for cut in 0..body.len() {
-            let (two, _) = read(reader(&fixture), [body.slice(..cut), body.slice(cut..)]);
+            let (two, _) = read(reader(fixture), [body.slice(..cut), body.slice(cut..)]);
             assert_eq!(two, whole, "{}: cut at {cut}", fixture.name);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    // U07
+    #[test]
+    fn any_number_of_cuts_changes_nothing(
+        which: prop::sample::Index,
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+    ) {
+        let fixture = which.get(fixture::all());
+        let body = &fixture.body;
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+        cuts.extend([0, body.len()]);
+        cuts.sort_unstable();
+        let (whole, _) = read(reader(fixture), [body.clone()]);
+        let (cut, _) = read(reader(fixture), cuts.windows(2).map(|w| body.slice(w[0]..w[1])));
+        prop_assert_eq!(cut, whole, "{}", fixture.name);
+    }
+
+    #[test]
+    fn a_body_with_damage_never_panics(
+        which: prop::sample::Index,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        size in 1usize..200,
+    ) {
+        let fixture = which.get(fixture::all());
+        let mut body = fixture.body.to_vec();
+        for (at, byte) in damage {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let body = Bytes::from(body);
+        let chunks = (0..body.len()).step_by(size).map(|i| body.slice(i..body.len().min(i + size)));
+        let (whole, _) = read(reader(fixture), [body.clone()]);
+        let (cut, _) = read(reader(fixture), chunks);
+        prop_assert_eq!(cut, whole, "{}", fixture.name);
+        let judged = judge(fixture, Some(&body));
+        let _ = (judged.advice(), judge(fixture, None));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        which: prop::sample::Index,
+        start in prop::sample::select(vec!["", "{", "[", "data: ", "data: {", "event: error\ndata: ", "\u{feff}", "\n\n{\"error\":"]),
+        noise in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let fixture = which.get(fixture::all());
+        let body = Bytes::from([start.as_bytes(), &noise].concat());
+        let (_, answer) = read(reader(fixture), [body.clone()]);
+        let _ = judge(fixture, Some(&body));
+        prop_assert!(answer.error.is_some() || fixture.status.as_u16() < 400);
+    }
+}
+
+fn judge(fixture: &Fixture, body: Option<&[u8]>) -> outcome::Verdict {
+    let now = SystemTime::UNIX_EPOCH;
+    outcome::judge(
+        fixture.endpoint,
+        fixture.status,
+        &fixture.headers,
+        body,
+        now,
+    )
+}
+
+#[test]
+fn the_judge_and_the_reader_agree_on_errors() {
+    for fixture in fixture::all() {
+        let (_, answer) = read(reader(fixture), [fixture.body.clone()]);
+        let Some(error) = &answer.error else { continue };
+        let now = SystemTime::UNIX_EPOCH;
+        let in_band = outcome::judge_in_band(fixture.status, &fixture.headers, error, now);
+        assert_eq!(in_band.class, Some(error.class), "{}", fixture.name);
+        assert_ne!(in_band.outcome, Outcome::Ok, "{}", fixture.name);
+        if fixture.status.as_u16() >= 400 {
+            let judged = judge(fixture, Some(&fixture.body));
+            assert_eq!(judged, in_band, "{}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_over_a_cap_is_unread_and_said_so() {
+    let mut caps = Caps::default();
+    (caps.line, caps.event, caps.document) = (64, 64, 64);
+    for fixture in fixture::all() {
+        if fixture.body.len() <= 200 || fixture.status.as_u16() >= 400 {
+            continue;
+        }
+        let (_, answer) = read(reader(fixture).with_caps(caps), [fixture.body.clone()]);
+        assert!(!answer.readable, "{}", fixture.name);
+        assert!(!answer.has_usage, "{}", fixture.name);
+    }
+}
+
+#[test]
+fn an_event_over_the_cap_hides_no_later_one() {
+    let mut caps = Caps::default();
+    caps.line = 200;
+    let fixtures = fixture::all();
+    let fixture = fixtures
+        .iter()
+        .find(|f| f.name == "openai_chat_stream")
+        .unwrap();
+    let body = [b"data: \"", &[b'x'; 300][..], b"\"\n\n", &fixture.body].concat();
+    let (_, answer) = read(
+        reader(fixture).with_caps(Caps::default()),
+        [body.clone().into()],
+    );
+    assert!(answer.readable && answer.has_usage);
+    caps.line = 290;
+    let (_, answer) = read(reader(fixture).with_caps(caps), [body.into()]);
+    assert!(!answer.readable && answer.has_usage && answer.complete);
+}
+
+#[test]
+fn a_nesting_bomb_takes_linear_time_and_no_stack() {
+    let bomb = |open: &str| Bytes::from(open.repeat(200_000));
+    for fixture in fixture::all() {
+        if fixture.name != "openai_chat_json" && fixture.name != "gemini_array_stream" {
+            continue;
+        }
+        for open in ["[", "{\"a\":", "[{\"error\":"] {
+            let (_, answer) = read(reader(fixture), [bomb(open)]);
+            assert!(!answer.complete);
+            let _ = judge(fixture, Some(&bomb(open)));
+        }
+    }
+}
+
+// R08: the numbers that the wait is made of
+#[test]
+fn an_exhausted_bucket_shows_in_the_limits() {
+    let headers = [
+        ("x-ratelimit-limit-tokens", "30000"),
+        ("x-ratelimit-remaining-tokens", "0"),
+        ("x-ratelimit-reset-tokens", "6m0s"),
+        ("x-ratelimit-reset-requests", "120ms"),
+    ];
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect();
+    let limits = limits::from_headers(&headers, SystemTime::UNIX_EPOCH);
+    assert_eq!(limits[0].window_inferred().unwrap().as_secs(), 360);
+    assert_eq!(
+        limits[1]
+            .reset
+            .as_ref()
+            .unwrap()
+            .after()
+            .unwrap()
+            .as_millis(),
+        120
+    );
+    assert_eq!(limits[1].window_inferred(), None);
 }

@@ -13,7 +13,7 @@
 //! Further comments change the body: `# crlf` (all line ends), `# no final newline`, `# frames` (each line is the type and the
 //! payload of a binary frame; `!` before the type makes it an exception).
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)] // not every test file uses all of it
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -28,7 +28,12 @@ pub struct Fixture {
     pub body: Bytes,
 }
 
-pub fn all() -> Vec<Fixture> {
+pub fn all() -> &'static [Fixture] {
+    static ALL: LazyLock<Vec<Fixture>> = LazyLock::new(load);
+    &ALL
+}
+
+fn load() -> Vec<Fixture> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut paths: Vec<_> = fs::read_dir(dir)
         .unwrap()

@@ -223,10 +223,11 @@ impl AnswerReader {
             }
             Shape::Opaque => {
                 state.answer.complete |= state.answer.readable;
-                if state.status.as_u16() >= 400 && state.answer.error.is_none() {
-                    state.fail(&error::Document::default());
-                }
             }
+        }
+        // Whatever its body is, a failure is one.
+        if state.status.as_u16() >= 400 {
+            state.fail(&error::Document::default());
         }
         self.shape = Shape::Opaque;
     }
