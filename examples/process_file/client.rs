@@ -10,11 +10,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tollgate_budget::{Budget, Limit, TokenBudgetLayer};
-use tollgate_core::{BoxError, classify::Causes};
-use tollgate_fallback::{FallbackPolicy, ModelChain, ModelFallbackLayer};
-use tollgate_retry::{RateLimitPolicy, RetryOnRateLimitLayer};
-use tollgate_usage::{UsageRecorderLayer, UsageTotals};
+use tollgate::{
+    BoxError, Budget, Limit, ModelChain, ModelFallbackLayer, RateLimitPolicy,
+    RetryOnRateLimitLayer, TokenBudgetLayer, UsageRecorderLayer, UsageTotals, classify::Causes,
+    fallback::FallbackPolicy,
+};
 use tower::{Service, ServiceBuilder, timeout::error::Elapsed};
 
 use crate::{args::Job, prices, tally::Tally, wire::Wire};

@@ -28,7 +28,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use tokio::time::Instant;
-use tollgate_usage::UsageTotals;
+use tollgate::UsageTotals;
 
 use crate::{
     args::{Args, Job},

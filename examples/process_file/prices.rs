@@ -1,5 +1,5 @@
 //! What the usual models cost, in dollars per million tokens.
-use tollgate_core::price::{InvalidPrice, Price, PriceTable};
+use tollgate::price::{InvalidPrice, Price, PriceTable};
 
 /// Input, cached input and output, as listed in mid-2025. Prices change: see to your own.
 const LISTED: [(&str, &str, &str, &str); 10] = [

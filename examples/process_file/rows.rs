@@ -3,7 +3,7 @@ use std::io::{self, BufRead};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use tollgate_core::wire::prompt::{remove_value, replace_value};
+use tollgate::wire::prompt::{remove_value, replace_value};
 
 use crate::json;
 

@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use tollgate_core::{BoxError, call::CallOptions, extensions::ServedBy};
+use tollgate::{BoxError, call::CallOptions, extensions::ServedBy};
 use tower::{Service, ServiceExt};
 
 use crate::{

@@ -4,9 +4,11 @@ use std::{
     time::Duration,
 };
 
-use tollgate_budget::{BudgetSnapshot, Enforcement, LimitSnapshot, Unit};
-use tollgate_core::price::Pico;
-use tollgate_usage::Totals;
+use tollgate::{
+    budget::{BudgetSnapshot, Enforcement, LimitSnapshot, Scope, Unit},
+    price::Pico,
+    usage::Totals,
+};
 
 use crate::tally::Tally;
 
@@ -119,15 +121,24 @@ impl Summary<'_> {
         text
     }
 
-    /// What was asked of a limit; `None` for one that holds only a part of the requests, or counts what was not counted here.
+    /// What went through a limit; `None` for one that counts what was not counted here.
     fn work(&self, limit: &LimitSnapshot) -> Option<Work> {
-        let units = match limit.unit {
-            Unit::Requests => self.tally.accepted.get(),
-            Unit::Tokens => self.tally.charged.get(),
+        let accepted = match (limit.scope, &limit.key) {
+            (Scope::Global, _) => self.tally.accepted.of(None),
+            (Scope::Model, Some(model)) => self.tally.accepted.of(Some(model)),
             _ => return None,
         };
-        limit.key.is_none().then(|| Work {
-            name: limit.name.to_string(),
+        let units = match limit.unit {
+            Unit::Requests => accepted.requests,
+            Unit::Tokens => accepted.tokens,
+            _ => return None,
+        };
+        let of = limit
+            .key
+            .as_deref()
+            .map_or(String::new(), |key| format!(" of {key}"));
+        Some(Work {
+            name: format!("{}{of}", limit.name),
             units,
             amount: limit.limit.max(1),
             window: limit.period,

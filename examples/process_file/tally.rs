@@ -1,7 +1,8 @@
 //! What the run counts as it goes.
 use std::{
+    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -28,10 +29,8 @@ pub struct Counts {
     pub sent: Count,
     /// Requests of these that the provider answered with 429.
     pub limited: Count,
-    /// Requests that the provider accepted.
-    pub accepted: Count,
-    /// Tokens that these were charged, as far as we know the provider's rule.
-    pub charged: Count,
+    /// What the provider accepted, for each model.
+    pub accepted: ByModel,
     /// When the first and the last request went out.
     pub times: Times,
     /// Requests sent for a row beyond its first.
@@ -57,17 +56,55 @@ pub struct Count(AtomicU64);
 impl Count {
     /// One more.
     pub fn add_one(&self) {
-        self.add(1);
-    }
-
-    /// So many more.
-    pub fn add(&self, more: u64) {
-        self.0.fetch_add(more, Relaxed);
+        self.0.fetch_add(1, Relaxed);
     }
 
     /// So far.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// Requests that the provider accepted, and the tokens that they were charged as far as we know its rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Requests.
+    pub requests: u64,
+    /// Tokens.
+    pub tokens: u64,
+}
+
+/// The same for each model.
+#[derive(Debug, Default)]
+pub struct ByModel(Mutex<HashMap<Option<Arc<str>>, Accepted>>);
+
+impl ByModel {
+    /// Adds a request for a model.
+    pub fn add(&self, model: &Option<Arc<str>>, tokens: u64) {
+        let mut models = self.lock();
+        if !models.contains_key(model) {
+            models.insert(model.clone(), Accepted::default());
+        }
+        if let Some(accepted) = models.get_mut(model) {
+            accepted.requests += 1;
+            accepted.tokens = accepted.tokens.saturating_add(tokens);
+        }
+    }
+
+    /// Of one model, or of all together.
+    pub fn of(&self, model: Option<&str>) -> Accepted {
+        let models = self.lock();
+        let wanted = models
+            .iter()
+            .filter(|(name, _)| model.is_none_or(|one| name.as_deref() == Some(one)));
+        wanted.fold(Accepted::default(), |sum, (_, one)| Accepted {
+            requests: sum.requests + one.requests,
+            tokens: sum.tokens.saturating_add(one.tokens),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Option<Arc<str>>, Accepted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

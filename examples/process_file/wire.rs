@@ -1,13 +1,16 @@
 //! The last step before the network: counts what really goes out.
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use http::{Request, Response, StatusCode};
 use pin_project::pin_project;
-use tollgate_budget::{Budget, BudgetStore, Cost};
-use tollgate_core::wire::prompt::Facts;
+use tollgate::{
+    budget::{Budget, BudgetStore},
+    wire::prompt::Facts,
+};
 use tower::Service;
 
 use crate::tally::{Tally, Trip};
@@ -30,13 +33,13 @@ impl<S> Wire<S> {
         }
     }
 
-    /// What the budget, further out, has reserved for the request.
-    fn cost<B>(&self, request: &Request<B>) -> Cost {
+    /// The model of a request, and the tokens that the budget, further out, has reserved for it.
+    fn ask<B>(&self, request: &Request<B>) -> (Option<Arc<str>>, u64) {
         let Some(facts) = request.extensions().get::<Facts>() else {
-            return Cost::request();
+            return (None, 0);
         };
         let profile = self.budget.charging().profile(facts.dialect());
-        profile.estimate(facts)
+        (facts.model.clone(), profile.estimate(facts).tokens)
     }
 }
 
@@ -58,7 +61,7 @@ where
             .get::<Trip>()
             .cloned()
             .unwrap_or_default();
-        let cost = self.cost(&request);
+        let ask = self.ask(&request);
         self.tally.sent.add_one();
         self.tally.times.note();
         if trip.leaves() > 1 {
@@ -67,7 +70,7 @@ where
         ResponseFuture {
             future: self.inner.call(request),
             trip,
-            cost,
+            ask,
             tally: self.tally.clone(),
         }
     }
@@ -79,7 +82,7 @@ pub struct ResponseFuture<F> {
     #[pin]
     future: F,
     trip: Trip,
-    cost: Cost,
+    ask: (Option<Arc<str>>, u64),
     tally: Tally,
 }
 
@@ -98,8 +101,8 @@ where
                     this.tally.limited.add_one();
                 }
                 if response.status().is_success() {
-                    this.tally.accepted.add_one();
-                    this.tally.charged.add(this.cost.tokens);
+                    let (model, tokens) = this.ask;
+                    this.tally.accepted.add(model, *tokens);
                 } else {
                     this.trip.failed();
                 }
