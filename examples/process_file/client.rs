@@ -48,6 +48,7 @@ pub fn budget(job: &Job) -> Result<Budget, String> {
     let tokens = job.tokens.map(|n| Limit::tokens(n).per(job.window));
     Budget::builder()
         .learn(requests.is_none() || tokens.is_none())
+        .learn_period(job.window)
         .limits(requests.into_iter().chain(tokens))
         // The rows under way bound the queue; what waits for its turn is what the job is about.
         .queue_len(usize::MAX)
