@@ -154,7 +154,9 @@ async fn the_least_span_follows_from_the_enforcement() {
         while served < 20 {
             let answer = ask(&provider, chat(0, 1)).await;
             match answer.header("retry-after-ms") {
-                Some(wait) => sleep(Duration::from_millis(wait.parse().unwrap())).await,
+                Some(wait) => {
+                    sleep(Duration::from_millis(wait.parse::<u64>().unwrap().max(1))).await
+                }
                 None => served += 1,
             }
         }

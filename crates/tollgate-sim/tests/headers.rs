@@ -118,6 +118,20 @@ async fn an_openai_refusal_states_its_wait_in_headers_and_text() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_is_rounded_up_so_that_it_is_enough() {
+    let provider = SimProvider::builder()
+        .tokens(1_000_000)
+        .enforcement(BUCKET)
+        .build();
+    ask(&provider, chat(0, 923_902)).await;
+    let refused = ask(&provider, chat(0, 96_709)).await;
+    assert_eq!(refused.header("retry-after-ms"), Some("1237"), "1236.66 ms");
+    assert!(refused.text().contains("Please try again in 1.237s."));
+    sleep(Duration::from_millis(1_237)).await;
+    assert_eq!(ask(&provider, chat(0, 96_709)).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn anthropic_headers_and_refusals_parse() {
     let provider = SimProvider::builder()
         .requests(50)
