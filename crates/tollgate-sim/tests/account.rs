@@ -126,6 +126,17 @@ async fn a_caller_that_leaves_pays_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_one_window_apart_do_not_share_a_window() {
+    let window = Duration::from_secs(6);
+    let provider = SimProvider::builder().requests(1).window(window).build();
+    for _ in 0..3 {
+        assert_eq!(ask(&provider, chat(0, 1)).await.status, 200);
+        sleep(window).await;
+    }
+    assert_eq!(provider.account().max_in_any_window(0), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_least_span_follows_from_the_enforcement() {
     let window = Duration::from_secs(6);
     let q = Duration::from_secs(2);
@@ -155,7 +166,7 @@ async fn the_least_span_follows_from_the_enforcement() {
             let answer = ask(&provider, chat(0, 1)).await;
             match answer.header("retry-after-ms") {
                 Some(wait) => {
-                    sleep(Duration::from_millis(wait.parse::<u64>().unwrap().max(1))).await
+                    sleep(Duration::from_millis(wait.parse::<u64>().unwrap().max(1))).await;
                 }
                 None => served += 1,
             }
