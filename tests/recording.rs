@@ -29,12 +29,7 @@ fn stream_without_usage() -> String {
 }
 
 /// Records that are kept, and a layer that prices and keeps them.
-fn recorder(
-    totals: &UsageTotals,
-) -> (
-    Arc<Mutex<Vec<tollgate::UsageRecord>>>,
-    tollgate::UsageRecorderLayer,
-) {
+fn recorder(totals: &UsageTotals) -> (Arc<Mutex<Vec<tollgate::UsageRecord>>>, UsageRecorderLayer) {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&kept);
     let prices = PriceTable::new()
@@ -81,7 +76,11 @@ async fn two_attempts_and_a_fallback_are_one_call_and_one_record_each() {
         stream_without_usage(),
         "through all layers"
     );
-    assert_eq!(provider.count(), 3, "two for the first model, one for the next");
+    assert_eq!(
+        provider.count(),
+        3,
+        "two for the first model, one for the next"
+    );
     for attempt in provider.attempts() {
         let length = attempt.body.len().to_string();
         assert_eq!(attempt.header("content-length"), Some(&*length), "X09");

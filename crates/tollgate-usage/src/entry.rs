@@ -6,23 +6,21 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tollgate_core::{
     body::{End, Observer, Tap, Tapping},
-    call::{Attempt, Call},
+    call::Call,
     clock,
     extensions::{Recorded, Refused, ServedBy},
-    price::{Cost, Pico},
+    price::Cost,
     principal::Principal,
     wire::{
-        answer::BodyKind,
         limits,
-        outcome::{Outcome, Units, Verdict, judge, judge_in_band},
+        outcome::{Outcome, Verdict, judge},
         prompt::{Endpoint, Facts, RequestFacts},
         usage::{Count, Usage},
     },
 };
 
 use crate::{
-    AttemptRecord, Completion, RecordKind, UsageRecord, layer::Settings, recorder::record_all,
-    telemetry,
+    Completion, RecordKind, UsageRecord, account, layer::Settings, recorder::record_all, telemetry,
 };
 
 /// A record in the making. Boxed, it moves from the future to the body without a copy.
@@ -173,166 +171,41 @@ impl Entry {
 
     /// Completes the record and hands it to all recorders.
     fn finish(&mut self, end: Ended) {
-        let now = Instant::now();
-        self.record.duration = now.saturating_duration_since(self.begun);
-        self.attempts();
-        let mut completion = match end {
+        let record = &mut self.record;
+        record.duration = Instant::now().saturating_duration_since(self.begun);
+        if record.kind == RecordKind::Call {
+            record.attempt = self.call.attempts_begun().max(self.sent).max(1);
+            record.failed_attempts = account::failed_attempts(&self.call);
+        }
+        record.completion = match end {
             Ended::Body(End::Complete) => Completion::Complete,
             Ended::Body(End::Failed) | Ended::Transport => Completion::Failed,
             Ended::Body(End::Dropped) | Ended::Cancelled => Completion::Partial,
         };
+        let mut verdict = self.verdict.take();
         if let Some(tap) = self.tap.take() {
-            self.answer(&tap, &mut completion);
-        }
-        self.record.completion = completion;
-        if let Ended::Transport = end {
-            // Only who knows the transport can tell better, and has noted it.
-            let noted = sent_attempts(&self.call)
-                .pop()
-                .and_then(|last| last.outcome);
-            self.record.outcome = noted
-                .filter(|noted| *noted != Outcome::Ok)
-                .or(Some(Outcome::Unreachable { sent: true }));
-        }
-        self.record.cost = self.cost();
-        telemetry::event(&self.record);
-        record_all(&self.settings.recorders, &self.record);
-    }
-
-    fn attempts(&mut self) {
-        let record = &mut self.record;
-        if record.kind != RecordKind::Call {
-            return;
-        }
-        let begun = self.call.attempts_begun();
-        record.attempt = begun.max(self.sent).max(1);
-        if begun > 1 {
-            let mut attempts = sent_attempts(&self.call);
-            // The last one is what this record is about.
-            attempts.pop();
-            record.failed_attempts = attempts.into_iter().map(AttemptRecord::from).collect();
-        }
-    }
-
-    /// Takes over what was read of the answer.
-    fn answer(&mut self, tap: &Tap, completion: &mut Completion) {
-        let record = &mut self.record;
-        let verdict = &mut self.verdict;
-        let begun = self.begun;
-        let (status, judged) = (record.status, self.judged);
-        tap.read(|seen| {
-            let answer = seen.answer();
-            let whole = answer.complete || seen.end() == Some(End::Complete);
-            if *completion == Completion::Partial && whole {
-                *completion = Completion::Complete;
-            }
-            // A stream that just stops, and half a document, end like whole ones.
-            if *completion == Completion::Complete && status.is_some_and(|s| s.is_success()) {
-                let structured = !matches!(
-                    answer.kind,
-                    BodyKind::Empty | BodyKind::Text | BodyKind::Binary
-                );
-                if structured && answer.readable && !answer.complete {
-                    *completion = Completion::Partial;
-                }
-            }
-            record.time_to_first_token = seen
-                .first_content()
-                .map(|at| at.saturating_duration_since(begun));
-            record.model_served.clone_from(&answer.model);
-            record.usage = answer.usage;
-            record.has_usage = answer.has_usage;
-            record.finish = answer.finish;
-            record.finish_reason.clone_from(&answer.finish_reason);
-            record.service_tier.clone_from(&answer.service_tier);
-            record.response_id.clone_from(&answer.response_id);
-            if *completion != Completion::Complete {
-                // After the finish reason no more is generated, so the numbers are the last word.
-                if answer.finish.is_none() {
-                    record.usage = lower_bounds(answer.usage);
-                }
-                if answer.output_chars > 0 {
-                    record.estimated_output = Count::AtLeast(answer.output_chars / 4);
-                }
-            }
-            if let (Some(error), Some(verdict)) = (&answer.error, verdict.as_mut()) {
-                // The document of an error tells more than its head; an error within an answer
-                // comes after any verdict on its beginning.
-                if verdict.outcome == Outcome::Ok || !judged {
-                    let headers = http::HeaderMap::new();
-                    let in_band = judge_in_band(verdict.status, &headers, error, clock::wall());
-                    let head = std::mem::replace(verdict, in_band);
-                    // The wait may stand in the headers alone, which are gone by now.
-                    if let Outcome::RateLimited { retry_after, .. } = &mut verdict.outcome {
-                        *retry_after = retry_after.or(head.retry_after.map(|stated| stated.wait));
+            tap.read(|seen| {
+                account::answer(record, seen, self.begun);
+                if let (Some(error), Some(head)) = (&seen.answer().error, &verdict) {
+                    // The document of an error tells more than its head; an error within an answer
+                    // comes after any verdict on its beginning.
+                    if head.outcome == Outcome::Ok || !self.judged {
+                        verdict = Some(account::error(error, head));
                     }
                 }
-            }
-        });
-        let broken = *completion == Completion::Failed;
-        record.outcome = verdict.take().map(|verdict| match verdict.outcome {
-            Outcome::Ok if broken => Outcome::Broken,
-            outcome => outcome,
-        });
-    }
-
-    fn cost(&self) -> Cost {
-        let record = &self.record;
-        let priced = record.has_usage || record.estimated_output != Count::Unknown;
-        if priced {
-            let Some(model) = record.model() else {
-                return Cost::Unknown;
-            };
-            // Another tier has another price.
-            let tier = record.service_tier.as_deref().unwrap_or("default");
-            if !matches!(tier, "default" | "standard" | "auto" | "on_demand") {
-                return Cost::Unknown;
-            }
-            let mut usage = record.usage;
-            if let Some(estimate) = record.estimated_output.get() {
-                let stated = usage.output.get().unwrap_or(0);
-                if usage.output.exact().is_none() && stated < estimate {
-                    usage.output = Count::AtLeast(estimate);
-                }
-            }
-            return self.settings.prices.cost(model, &usage);
+            });
         }
-        // Providers do not charge for what they refused; nor do we send what we refuse.
-        match record
-            .outcome
-            .as_ref()
-            .map(|outcome| outcome.advice().units)
-        {
-            _ if record.refused.is_some() => Cost::Exact(Pico::ZERO),
-            Some(Units::TokensBack | Units::AllBack) => Cost::Exact(Pico::ZERO),
-            _ => Cost::Unknown,
-        }
+        let broken = record.completion == Completion::Failed;
+        record.outcome = match verdict {
+            Some(verdict) if verdict.outcome == Outcome::Ok && broken => Some(Outcome::Broken),
+            Some(verdict) => Some(verdict.outcome),
+            None if broken => Some(account::unreachable(&self.call)),
+            None => None,
+        };
+        record.cost = account::cost(record, &self.settings.prices);
+        telemetry::event(record);
+        record_all(&self.settings.recorders, record);
     }
-}
-
-/// Without the candidates that a fallback has passed over.
-fn sent_attempts(call: &Call) -> Vec<Attempt> {
-    let mut attempts = call.attempts();
-    attempts.retain(|attempt| attempt.skipped.is_none());
-    attempts
-}
-
-fn lower_bounds(usage: Usage) -> Usage {
-    let mut bounds = usage;
-    for count in [
-        &mut bounds.input,
-        &mut bounds.cached_input,
-        &mut bounds.cache_write,
-        &mut bounds.cache_write_1h,
-        &mut bounds.output,
-        &mut bounds.reasoning,
-        &mut bounds.audio_input,
-        &mut bounds.audio_output,
-        &mut bounds.total,
-    ] {
-        *count = count.at_least();
-    }
-    bounds
 }
 
 /// How the watching ended.

@@ -81,12 +81,12 @@
 //!
 //! # Calls and attempts
 //!
-//! A recorder outside the layers that try again records [`Call`](RecordKind::Call)s: the answer that
-//! the caller got, with the attempts before it in
-//! [`failed_attempts`](UsageRecord::failed_attempts). One inside them, or inside another recorder,
-//! records [`Attempt`](RecordKind::Attempt)s, for it cannot know which one is the last. All records
-//! of a call have the same [`call`](UsageRecord::call) id. With a recorder in both places every
-//! attempt is recorded in full and the call once more; the inner records are
+//! A recorder outside the layers that send requests on their own account (retry, fallback, budget)
+//! records [`Call`](RecordKind::Call)s: the answer that the caller got, with the attempts before it
+//! in [`failed_attempts`](UsageRecord::failed_attempts). One inside them, or inside another
+//! recorder, records [`Attempt`](RecordKind::Attempt)s, for it cannot know which one is the last.
+//! All records of a call have the same [`call`](UsageRecord::call) id. With a recorder in both
+//! places every attempt is recorded in full and the call once more; the inner records are
 //! [`nested`](UsageRecord::nested), and [`UsageTotals`] leaves those out, so that two recorders may
 //! share one handle.
 //!
@@ -116,6 +116,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod account;
 mod body;
 mod cut;
 mod entry;

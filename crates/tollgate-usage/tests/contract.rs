@@ -288,6 +288,7 @@ async fn a_request_that_is_not_ours_passes_untouched() {
     assert_eq!(upstream.attempts()[0].body, "upload");
     let record = kept.one();
     assert_eq!(record.status.map(|status| status.as_u16()), Some(200));
+    assert_eq!(record.outcome, Some(Outcome::Ok));
     assert!(!record.has_usage);
     assert_eq!(record.bytes_received, 29);
 }
