@@ -46,7 +46,7 @@ fn corpus() -> Option<PathBuf> {
     if dir.is_dir() {
         return Some(dir);
     }
-    println!(
+    eprintln!(
         "SKIPPED: no recorded traffic at {}; set TOLLGATE_RECORDED to a directory of recordings",
         dir.display()
     );
@@ -98,7 +98,7 @@ fn check(mut differences: impl FnMut(&[u8], &Value) -> Vec<(&'static str, String
         excused, known,
         "an expectation in the list of wrong ones is right by now"
     );
-    println!(
+    eprintln!(
         "{} files, {excused} expectations known to be wrong",
         exchanges.len()
     );

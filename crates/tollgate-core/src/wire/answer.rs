@@ -3,8 +3,10 @@ use std::sync::Arc;
 
 use super::usage::{Finish, Usage};
 
+mod content_type;
 mod reader;
 mod splitter;
+mod state;
 mod template;
 
 pub use self::reader::AnswerReader;

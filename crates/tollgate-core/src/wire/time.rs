@@ -69,7 +69,6 @@ fn scaled(text: &str, unit: u32) -> Option<Duration> {
 
 fn bounded(nanos: u128) -> Duration {
     u64::try_from(nanos / 1_000_000_000).map_or(LONGEST, |secs| {
-        #[expect(clippy::cast_possible_truncation)]
         let below = (nanos % 1_000_000_000) as u32;
         Duration::new(secs, below).min(LONGEST)
     })
@@ -95,7 +94,6 @@ fn decimal(rest: &mut &[u8]) -> Option<(u128, u128, u32)> {
     let kept = n.min(9);
     let fraction = value(&rest[1..=kept]);
     *rest = &rest[1 + n..];
-    #[expect(clippy::cast_possible_truncation)]
     Some((whole, fraction, kept as u32))
 }
 

@@ -102,3 +102,108 @@ impl Template {
         found.filter(|_| same)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::{prompt::Endpoint, usage::tally::Tally};
+
+    fn read(data: &str) -> Option<(Said<'_>, Tally)> {
+        let mut said = Said {
+            event: true,
+            ..Said::default()
+        };
+        let mut tally = Tally::default();
+        said.read(
+            Endpoint::ChatCompletions,
+            &mut Cursor::new(data.as_bytes()),
+            &mut tally,
+        )
+        .ok()?;
+        Some((said, tally))
+    }
+
+    /// All that an event says beside its text, padding and number.
+    fn rest(said: &Said<'_>, tally: &Tally) -> String {
+        let word = |text: Option<Text<'_>>| text.map(|t| t.to_str().into_owned());
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {tally:?}",
+            word(said.model),
+            word(said.id),
+            word(said.tier),
+            word(said.kind),
+            said.finish.is_some(),
+            word(said.status),
+            (said.error, said.no_choices, said.last, said.usage),
+            said.texts,
+        )
+    }
+
+    fn event() -> impl Strategy<Value = String> {
+        let text = prop_oneof![Just(String::new()), "[a-c]{1,3}", any::<String>()];
+        let shape = prop::sample::select(vec![
+            "{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":T},\"finish_reason\":null}],\"usage\":null,\"obfuscation\":P}",
+            "{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":T},\"finish_reason\":P}]}",
+            "{\"model\":\"m\",\"choices\":[{\"index\":N,\"delta\":{\"content\":T}}]}",
+            "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"arguments\":T}}]}}],\"usage\":{\"prompt_tokens\":N}}",
+            "{\"type\":\"response.output_text.delta\",\"delta\":T,\"sequence_number\":N}",
+            "{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":T}  }",
+            "{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":T}}",
+            "{\"model\":P,\"choices\":[{\"delta\":{\"content\":T,\"reasoning\":T}}]}",
+            "{\"error\":P,\"choices\":[{\"delta\":{\"content\":T}}]}",
+            "{\"p\":P,\"contentBlockDelta\":{\"delta\":{\"text\":T}}}",
+        ]);
+        (shape, text.clone(), text, 0u32..12).prop_map(|(shape, text, padding, number)| {
+            let json = |text: String| serde_json::Value::from(text).to_string();
+            shape
+                .replace('N', &number.to_string())
+                .replace('P', &json(padding.replace(['T', 'P', 'N'], "_")))
+                .replace('T', &json(text))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+        #[test]
+        fn an_event_that_is_recognised_says_what_reading_it_says(first in event(), second in event(), cut: prop::sample::Index) {
+            let (said, tally) = read(&first).unwrap();
+            let mut template = Template::default();
+            prop_assume!(Template::fits(&said));
+            template.set(b"", first.as_bytes(), &said);
+            prop_assert!(template.text(b"other", first.as_bytes()).is_none());
+            prop_assert!(template.text(b"", first.as_bytes()).is_some());
+            prop_assert!(template.text(b"", &second.as_bytes()[..cut.index(second.len())]).is_none());
+            if let Some(text) = template.text(b"", second.as_bytes()) {
+                let (full, full_tally) = read(&second).unwrap();
+                prop_assert_eq!(rest(&full, &full_tally), rest(&said, &tally));
+                prop_assert_eq!(full.text.unwrap().raw(), text.raw());
+                prop_assert_eq!(full.chars, text.chars());
+            }
+        }
+    }
+
+    #[test]
+    fn most_events_of_a_stream_are_recognised() {
+        for (one, other) in [
+            (
+                r#"{"id":"1","choices":[{"delta":{"content":"a"}}],"obfuscation":"xyz"}"#,
+                r#"{"id":"1","choices":[{"delta":{"content":"\"bc"}}],"obfuscation":"k"}"#,
+            ),
+            (
+                r#"{"type":"response.output_text.delta","sequence_number":9,"delta":"a"}"#,
+                r#"{"type":"response.output_text.delta","sequence_number":10,"delta":""}"#,
+            ),
+            (
+                r#"{"type":"content_block_delta","delta":{"text":"a"}   }"#,
+                r#"{"type":"content_block_delta","delta":{"text":"b"}}"#,
+            ),
+        ] {
+            let (said, _) = read(one).unwrap();
+            let mut template = Template::default();
+            template.set(b"", one.as_bytes(), &said);
+            assert!(template.text(b"", other.as_bytes()).is_some(), "{other}");
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! The structured fields of the IETF draft: `RateLimit` and `RateLimit-Policy`.
-use super::{Dimension, MOST, RateLimit, Reset, ResetKind, finite};
+use super::{
+    Dimension, RateLimit, Reset, ResetKind,
+    read::{MOST, finite},
+};
 
 /// Reads one header; policies and what is left of them meet by name.
 ///
@@ -94,7 +97,6 @@ fn window_name(seconds: f64) -> Box<str> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation)]
 fn reset(seconds: f64) -> Reset {
     Reset {
         raw: seconds

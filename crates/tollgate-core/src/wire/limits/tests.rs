@@ -1,4 +1,6 @@
-use http::{HeaderName, HeaderValue};
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;

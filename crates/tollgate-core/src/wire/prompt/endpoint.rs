@@ -287,7 +287,6 @@ fn percent_decode(text: &str) -> Cow<'_, str> {
     while at < bytes.len() {
         let hex = |i: usize| char::from(*bytes.get(i)?).to_digit(16);
         match (bytes[at], hex(at + 1), hex(at + 2)) {
-            #[expect(clippy::cast_possible_truncation)]
             (b'%', Some(high), Some(low)) => {
                 out.push((high * 16 + low) as u8);
                 at += 3;

@@ -124,7 +124,6 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
         bits += 6;
         if bits >= 8 {
             bits -= 8;
-            #[expect(clippy::cast_possible_truncation)]
             out.push((buffer >> bits) as u8);
         }
     }
