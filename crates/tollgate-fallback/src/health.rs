@@ -329,3 +329,56 @@ pub enum TargetState {
     /// The model does not exist.
     Gone,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(n: u64) -> Slot {
+        Slot {
+            target: None,
+            model: None,
+            origin: n,
+            key: KeyId::none(n),
+        }
+    }
+
+    // F15
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_come_together_one_is_the_probe() {
+        let health = FallbackHealth::new();
+        let begun = Instant::now();
+        health.report(&slot(1), Report::Failed, begun, begun);
+        let due = begun + Duration::from_secs(5);
+        let first = health.enter(&slot(1), due, false);
+        assert!(matches!(first, Ok(Some(_))));
+        assert!(health.enter(&slot(1), due, false).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_from_before_the_failure_does_not_end_the_cool_down() {
+        let health = FallbackHealth::new();
+        let begun = Instant::now();
+        let later = begun + Duration::from_secs(1);
+        health.report(&slot(1), Report::Failed, begun, later);
+        health.report(&slot(1), Report::Alive, begun, later);
+        assert!(health.cooling_until(&slot(1), later).is_some());
+        health.report(&slot(1), Report::Alive, later, later);
+        assert!(health.cooling_until(&slot(1), later).is_none());
+        assert!(health.is_quiet());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_bounded() {
+        let health = FallbackHealth::new();
+        let now = Instant::now();
+        for n in 0..MOST_KEPT as u64 + 10 {
+            health.report(&slot(n), Report::KeyRefused, now, now);
+        }
+        let snapshot = health.snapshot();
+        assert_eq!(
+            (snapshot.targets.len(), snapshot.dead_keys),
+            (MOST_KEPT, MOST_KEPT)
+        );
+    }
+}

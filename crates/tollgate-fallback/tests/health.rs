@@ -142,6 +142,45 @@ async fn when_all_are_cooling_the_one_that_is_due_first_is_tried() {
     assert_eq!(models(&upstream), ["a", "b", "b"]);
 }
 
+// F12
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_not_used_again_in_a_call_even_if_it_is_dead_for_no_time() {
+    let upstream = Scripted::new([error(401, "invalid_api_key")]);
+    let health = FallbackHealth::new().dead_for(Duration::ZERO);
+    let service = layer(chain(["a", "b"]))
+        .health(health)
+        .layer(upstream.clone());
+    assert_eq!(send(&service, chat("a")).await.status(), 401);
+    assert_eq!(upstream.count(), 1);
+    send(&service, chat("a")).await;
+    assert_eq!(upstream.count(), 2, "the next call may try");
+}
+
+// F14
+#[tokio::test(start_paused = true)]
+async fn a_candidate_may_queue_as_long_as_it_likes_when_those_behind_it_are_left_alone() {
+    let upstream = Scripted::by(|attempt| {
+        let call = attempt
+            .extensions
+            .get::<tollgate_core::call::Call>()
+            .unwrap();
+        let wait = call.max_queue_wait();
+        let bounded = attempt.index == 0 && attempt.model().as_deref() == Some("a");
+        assert_eq!(wait.is_some(), bounded, "attempt {}", attempt.index);
+        if attempt.model().as_deref() == Some("b") {
+            return error(503, "overloaded");
+        }
+        let status = if bounded { 500 } else { 200 };
+        error(status, "x").after(SECOND)
+    });
+    let service = wrap(&upstream, chain(["a", "b"]));
+    // Both fail; then a has been left alone long enough, and b, which failed a second later, has not.
+    send(&service, chat("a")).await;
+    advance(4 * SECOND + SECOND / 2).await;
+    send(&service, chat("a")).await;
+    assert_eq!(models(&upstream), ["a", "b", "a"]);
+}
+
 // F18
 #[tokio::test(start_paused = true)]
 async fn a_single_candidate_is_always_tried() {
