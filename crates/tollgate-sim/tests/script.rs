@@ -48,6 +48,10 @@ async fn logs_head_body_extensions_and_times() {
         "one frame is not copied"
     );
     assert_eq!(log[0].header("x-test"), Some("1"));
+    assert!(
+        !format!("{log:?}").contains("gpt-test"),
+        "Debug shows no body"
+    );
     assert_eq!(log[0].extensions.get(), Some(&7_u8));
     assert_eq!(log[0].at, Duration::from_secs(1));
     assert_eq!(log[0].answered_at, Some(Duration::from_secs(3)));

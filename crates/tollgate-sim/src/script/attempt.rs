@@ -1,5 +1,5 @@
 //! What a scripted upstream saw of one attempt.
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Method, Uri, request};
@@ -8,8 +8,8 @@ use crate::body::BodyFate;
 
 /// One request that a [`Scripted`](super::Scripted) upstream received.
 ///
-/// All times count from the making of the upstream, on tokio's clock.
-#[derive(Clone, Debug)]
+/// All times count from the making of the upstream, on tokio's clock. `Debug` shows neither header values nor the body.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Attempt {
     /// Which attempt it is, from 0.
@@ -66,5 +66,21 @@ impl Attempt {
     #[must_use]
     pub fn model(&self) -> Option<String> {
         Some(self.json().get("model")?.as_str()?.to_owned())
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("index", &self.index)
+            .field("at", &self.at)
+            .field("answered_at", &self.answered_at)
+            .field("cancelled", &self.cancelled)
+            .field("method", &self.method)
+            .field("path", &self.uri.path())
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("body", &self.body.len())
+            .field("body_fate", &self.body_fate)
+            .finish_non_exhaustive()
     }
 }
