@@ -81,6 +81,8 @@ async fn a_body_breaks_stalls_waits_and_sends_trailers_where_told() {
             .every(Duration::from_secs(1))
             .trailers(trailers),
         Reply::status(200).chunk("a").stalls(),
+        Reply::status(204),
+        Reply::ok_json(serde_json::json!({})),
     ]);
     let ask = async || upstream.clone().oneshot(request("")).await.unwrap();
 
@@ -107,10 +109,22 @@ async fn a_body_breaks_stalls_waits_and_sends_trailers_where_told() {
     assert!(waited.is_err());
     drop(stalled);
 
+    drop(ask().await);
+    let mut whole = ask().await.into_body();
+    whole.frame().await.unwrap().unwrap();
+    assert!(whole.is_end_stream(), "a reader may stop here");
+    assert_eq!(upstream.attempts()[4].body_fate, BodyFate::Complete);
+
     let fates: Vec<_> = upstream.attempts().iter().map(|a| a.body_fate).collect();
     assert_eq!(
         fates,
-        [BodyFate::Broken, BodyFate::Complete, BodyFate::Dropped]
+        [
+            BodyFate::Broken,
+            BodyFate::Complete,
+            BodyFate::Dropped,
+            BodyFate::Complete,
+            BodyFate::Complete
+        ]
     );
 }
 
