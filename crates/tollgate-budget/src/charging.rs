@@ -34,6 +34,15 @@ impl Cost {
         }
     }
 
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            tokens: self.tokens.saturating_add(other.tokens),
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+        }
+    }
+
     /// The same with so many input and output tokens, and their sum.
     #[must_use]
     pub fn tokens(mut self, input: u64, output: u64) -> Self {

@@ -2,7 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    book::{Book, Correction},
+    book::{Book, Correction, Since},
     evidence::Reading,
     headers::Stated,
     rate::{Nanos, Rate, Span, narrow},
@@ -187,7 +187,7 @@ impl Account {
         &mut self,
         now: Nanos,
         sent: Nanos,
-        since: Nanos,
+        since: Since,
         arrival: Nanos,
         take: &Take,
         stated: &Stated,
@@ -199,11 +199,10 @@ impl Account {
         if sent >= self.stated_at {
             self.stated_at = sent;
             let amount = stated.amount();
-            self.limit_is(self.ceiling.map_or(amount, |told| amount.min(told)));
+            self.limit_is(now, self.ceiling.map_or(amount, |told| amount.min(told)));
         }
         let seen = Correction {
-            // Where less was told than the provider allows, what is left over is not ours to use, nor used up.
-            used: self.rate.amount.saturating_sub(stated.left()),
+            left: stated.left(),
             since,
             until: arrival,
             own: take.own_at_send + self.total.saturating_sub(take.total_at_send),
@@ -213,8 +212,8 @@ impl Account {
                 .map(|(reset, _)| now.saturating_add(reset)),
         };
         self.book.correct(now, self.rate, seen);
-        if let Some(reading) = reading(now, stated) {
-            self.book.hear(reading, self.rate.period);
+        if let Some(reading) = reading(arrival, stated) {
+            self.book.hear(now, self.rate, reading);
         }
     }
 
@@ -223,38 +222,46 @@ impl Account {
         self.book.refused(wait, self.rate.period);
     }
 
-    /// The limit was learned from these headers, which count requests that no account was open for.
-    pub(crate) fn learned(&mut self, now: Nanos, rate: Rate, unit: Unit, stated: &[Stated]) {
+    /// It is learned, from headers alone. `over`: units of requests that were made and are over.
+    pub(crate) fn learned(&mut self, now: Nanos, rate: Rate, over: u64) {
         self.ceiling = None;
         self.rate = rate;
-        for stated in stated.iter().filter(|stated| stated.unit == unit) {
-            let seen = Correction {
-                used: rate.amount.saturating_sub(stated.left()),
-                since: now,
-                until: now,
-                own: 0,
-                end: None,
-            };
-            self.book.correct(now, rate, seen);
-        }
+        self.correct(now, rate.amount.saturating_sub(over), 0);
     }
 
-    fn limit_is(&mut self, amount: u64) {
+    /// So much is left, with all that is booked; whatever is missing is somebody else's.
+    pub(crate) fn left(&mut self, now: Nanos, stated: &Stated) {
+        let own = self.book.own(now, self.rate);
+        self.correct(now, stated.left(), own);
+    }
+
+    fn correct(&mut self, now: Nanos, left: u64, own: u128) {
+        let seen = Correction {
+            left,
+            since: Since::Exactly(now),
+            until: now,
+            own,
+            end: None,
+        };
+        self.book.correct(now, self.rate, seen);
+    }
+
+    fn limit_is(&mut self, now: Nanos, amount: u64) {
         let new = Rate {
             amount: amount.max(1),
             ..self.rate
         };
         if new != self.rate {
-            self.book.rerate(self.rate, new);
+            self.book.rerate(now, self.rate, new);
             self.rate = new;
         }
     }
 }
 
-fn reading(now: Nanos, stated: &Stated) -> Option<Reading> {
+fn reading(at: Nanos, stated: &Stated) -> Option<Reading> {
     let (reset, grain) = stated.reset?;
     Some(Reading {
-        now,
+        at,
         limit: stated.limit,
         used: stated.used(),
         reset,

@@ -1,6 +1,6 @@
 //! One limit's book, whichever discipline it follows.
 use super::{
-    bucket::Bucket,
+    bucket::{Bucket, HEADROOM},
     evidence::{Evidence, Reading},
     fixed::Fixed,
     rate::{Nanos, Rate, Span, narrow},
@@ -29,13 +29,22 @@ pub(crate) enum Book {
     },
 }
 
+/// When the provider counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Since {
+    /// Not before this, and its clock may be behind ours by the way.
+    NotBefore(Nanos),
+    /// Then, as nearly as it matters.
+    Exactly(Nanos),
+}
+
 /// What one answer's headers say of a limit, in the units of our own book.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Correction {
-    /// Units used, by the provider's count.
-    pub(crate) used: u64,
-    /// It counted then, or later.
-    pub(crate) since: Nanos,
+    /// Units left, by the provider's count.
+    pub(crate) left: u64,
+    /// When it counted, at the earliest.
+    pub(crate) since: Since,
     /// It counted then, or earlier.
     pub(crate) until: Nanos,
     /// The most that our own entries can have in that count.
@@ -76,7 +85,9 @@ impl Book {
             Self::Rolling(_) => Enforcement::Rolling,
             Self::Fixed(_) => Enforcement::Fixed,
             Self::Quantised { .. } => told,
-            Self::Auto { evidence, .. } if evidence.bucket() => Enforcement::Bucket { burst: None },
+            Self::Auto { evidence, .. } if evidence.bucket() => Enforcement::Bucket {
+                burst: evidence.holds(),
+            },
             Self::Auto { .. } => Enforcement::Rolling,
         }
     }
@@ -89,9 +100,17 @@ impl Book {
         }
     }
 
+    /// What may go at once.
+    fn burst(&self, rate: Rate) -> u64 {
+        match self {
+            Self::Auto { evidence, .. } => evidence.holds().unwrap_or(rate.amount).min(rate.amount),
+            _ => self.capacity(rate),
+        }
+    }
+
     /// When `units` fit that take up to `way` to arrive; more than the capacity fits when all is free.
     pub(crate) fn fits_at(&mut self, now: Nanos, way: Nanos, rate: Rate, units: u64) -> Nanos {
-        let burst = self.capacity(rate);
+        let burst = self.burst(rate);
         let at = match self {
             Self::Bucket { bucket, .. } => bucket.fits_at(now, rate, burst, units),
             Self::Rolling(log) => log.fits_at(now, rate.amount, units),
@@ -109,7 +128,7 @@ impl Book {
 
     /// When the last of so many units would be through, if all of them waited in line.
     pub(crate) fn drained_at(&mut self, now: Nanos, rate: Rate, units: u128) -> Nanos {
-        let burst = self.capacity(rate);
+        let burst = self.burst(rate);
         let at = match self {
             Self::Bucket { bucket, .. } => bucket.drained_at(now, rate, burst, units),
             Self::Rolling(log) => log.drained_at(now, rate.amount, units),
@@ -178,10 +197,17 @@ impl Book {
 
     /// Tightens by what headers say; never loosens.
     pub(crate) fn correct(&mut self, now: Nanos, rate: Rate, seen: Correction) {
+        // Where less was told than the provider allows, what is left over is not ours to use, nor used up.
+        let used = rate.amount.saturating_sub(seen.left);
+        let burst = self.burst(rate);
         if let Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } = self {
-            bucket.correct(seen.since, rate, seen.used);
+            let at = match seen.since {
+                Since::NotBefore(at) => at.saturating_sub(HEADROOM),
+                Since::Exactly(at) => at,
+            };
+            bucket.correct(at, rate, burst.saturating_sub(seen.left));
         }
-        let strangers = narrow(u128::from(seen.used).saturating_sub(seen.own));
+        let strangers = narrow(u128::from(used).saturating_sub(seen.own));
         match self {
             Self::Bucket { .. } => {}
             Self::Rolling(log) | Self::Auto { rolling: log, .. } => {
@@ -192,15 +218,23 @@ impl Book {
                 if let Some(end) = seen.end {
                     fixed.align(now, rate.period, end);
                 }
-                fixed.correct(now, rate.period, seen.used);
+                fixed.correct(now, rate.period, used);
             }
         }
     }
 
     /// Hears what an answer proves of the discipline.
-    pub(crate) fn hear(&mut self, seen: Reading, period: Nanos) {
-        if let Self::Auto { evidence, .. } = self {
-            evidence.hear(seen, period);
+    pub(crate) fn hear(&mut self, now: Nanos, rate: Rate, seen: Reading) {
+        if let Self::Auto {
+            evidence, bucket, ..
+        } = self
+        {
+            let held = evidence.holds();
+            evidence.hear(seen, rate.period);
+            if evidence.holds().is_some() && held.is_none() {
+                // What the corrections took for use was never there. It says itself when it is full.
+                bucket.full_at(now.saturating_add(seen.reset), rate);
+            }
         }
     }
 
@@ -214,9 +248,9 @@ impl Book {
         }
     }
 
-    pub(crate) fn rerate(&mut self, old: Rate, new: Rate) {
+    pub(crate) fn rerate(&mut self, now: Nanos, old: Rate, new: Rate) {
         if let Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } = self {
-            bucket.rerate(old, new);
+            bucket.rerate(now, old, new);
         }
     }
 

@@ -86,15 +86,18 @@ impl Bucket {
         self.full_at = self.full_at.saturating_sub(scaled(rate, units));
     }
 
-    /// The provider says that `used` units were used at some time that was not before `at`.
+    /// The provider says that `used` units were used at `at`.
     ///
     /// A maximum: the order of answers does not matter, an answer that is repeated changes nothing, and time is what
     /// loosens.
     pub(crate) fn correct(&mut self, at: Nanos, rate: Rate, used: u64) {
-        // The provider's clock may be behind ours by as much.
-        let behind = time(at.saturating_sub(HEADROOM), rate);
         let used = scaled(rate, used.min(rate.amount));
-        self.full_at = self.full_at.max(behind.saturating_add(used));
+        self.full_at = self.full_at.max(time(at, rate).saturating_add(used));
+    }
+
+    /// It is known when it will be full.
+    pub(crate) fn full_at(&mut self, at: Nanos, rate: Rate) {
+        self.full_at = time(at, rate);
     }
 
     /// Units used now.
@@ -103,11 +106,15 @@ impl Bucket {
         narrow(used.div_ceil(u128::from(rate.period)))
     }
 
-    /// The amount has changed. The time until it is full stays as it was.
-    pub(crate) fn rerate(&mut self, old: Rate, new: Rate) {
-        let (old, new) = (u128::from(old.amount), u128::from(new.amount));
-        let whole = (self.full_at / old).saturating_mul(new);
-        self.full_at = whole.saturating_add((self.full_at % old) * new / old);
+    /// The amount has changed. What is used stays used, and takes longer or shorter to refill.
+    pub(crate) fn rerate(&mut self, now: Nanos, old: Rate, new: Rate) {
+        let used = self.full_at.saturating_sub(time(now, old));
+        self.full_at = if used == 0 {
+            // A full bucket stays full, and has been for as long.
+            time(narrow(self.full_at / u128::from(old.amount)), new)
+        } else {
+            time(now, new).saturating_add(used)
+        };
     }
 }
 
@@ -236,7 +243,7 @@ mod tests {
                 let _ = bucket.fits_at(0, rate, amount, cost);
                 let _ = bucket.used(0, rate);
             }
-            bucket.rerate(rate, Rate { amount: 1, ..rate });
+            bucket.rerate(0, rate, Rate { amount: 1, ..rate });
         }
     }
 }

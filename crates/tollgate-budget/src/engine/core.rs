@@ -18,6 +18,7 @@ use tollgate_core::{
 
 use super::{
     account::{Account, Rule, Take},
+    book::Since,
     gate::Gate,
     headers::Stated,
     learn::Learner,
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     charging::Cost,
-    limit::{Exhausted, Scope, Unit},
+    limit::{Enforcement, Exhausted, Scope, Unit},
     store::Settlement,
 };
 
@@ -35,8 +36,10 @@ use crate::{
 const SLACK: Nanos = 100 * MILLI;
 /// A lane without any limit is paced at this after a refusal.
 const STEP: Nanos = 20 * MILLI;
-/// Most requests in flight before the first headers, where no limit was told.
+/// Most requests in flight before the first answer.
 const PROBE: u32 = 16;
+/// The longest wait for the first answer, where limits were told.
+const MOST_PROBE: Nanos = 3 * SECOND;
 /// Keyed accounts and lanes that are kept.
 const MOST_KEYS: usize = 10_000;
 /// Idle ones that are looked for when there are too many.
@@ -96,6 +99,7 @@ struct Entry {
     generation: u32,
     phase: Phase,
     lane: u32,
+    cost: Cost,
     takes: Vec<Take>,
 }
 
@@ -104,6 +108,9 @@ struct Entry {
 struct Lane {
     model: Option<Arc<str>>,
     gate: Gate,
+    /// Until then, or until an answer has come, few are sent: the limits may not be what we think.
+    probe_until: Option<Nanos>,
+    answered: bool,
     learner: Learner,
     learned: Vec<u32>,
     in_flight: u32,
@@ -160,6 +167,8 @@ pub(crate) struct Core {
     /// For each rule: the account of those keys that no place was left for.
     overflow: HashMap<u32, u32>,
     by_model: bool,
+    /// How long a lane waits for its first answer, where limits are to prove themselves.
+    probe: Option<Nanos>,
     lanes: Vec<Lane>,
     free_lanes: Vec<u32>,
     lane_of: HashMap<Option<Arc<str>>, u32>,
@@ -184,8 +193,11 @@ enum Key {
 impl Core {
     pub(crate) fn new(rules: Vec<Rule>, bounds: Bounds) -> Self {
         let by_model = bounds.learn || rules.iter().any(|rule| rule.scope == Scope::Model);
+        let auto = |rule: &&Rule| rule.enforcement == Enforcement::Auto && rule.is_the_providers();
+        let probe = rules.iter().filter(auto).map(|rule| rule.rate.period).min();
         let mut core = Self {
             bounds,
+            probe: probe.map(|period| (period / 20).min(MOST_PROBE)),
             accounts: Vec::new(),
             free_accounts: Vec::new(),
             global: Vec::new(),
@@ -289,6 +301,7 @@ impl Core {
                     generation: 0,
                     phase: Phase::Free,
                     lane: 0,
+                    cost: Cost::default(),
                     takes: Vec::new(),
                 });
                 self.entries.len() - 1
@@ -311,6 +324,7 @@ impl Core {
         entry.generation = entry.generation.wrapping_add(1);
         entry.takes = takes;
         entry.lane = lane;
+        entry.cost = arrival.cost;
         ticket_of(entry.generation, id)
     }
 
@@ -354,8 +368,7 @@ impl Core {
         let mut own_at = now;
         let mut blocker = None;
         let gate = lane.gate.opens_at(now);
-        let probing = self.bounds.learn && !lane.learner.done() && lane.in_flight >= PROBE;
-        let lane_at = if probing { NEVER } else { gate };
+        let lane_at = gate.max(self.probe(lane, now));
         if lane_at > now {
             if lane_shared {
                 shared_at = lane_at;
@@ -393,6 +406,19 @@ impl Core {
             // What is its own comes first: while that lasts, others may pass.
             shared: own_at <= now,
             blocker,
+        }
+    }
+
+    /// Until when a lane's next request waits for the first answers.
+    fn probe(&self, lane: &Lane, now: Nanos) -> Nanos {
+        if lane.in_flight < PROBE {
+            now
+        } else if self.bounds.learn && !lane.learner.done() {
+            NEVER
+        } else if lane.answered {
+            now
+        } else {
+            lane.probe_until.unwrap_or(now)
         }
     }
 
@@ -446,6 +472,9 @@ impl Core {
         }
         let lane = &mut self.lanes[entry.lane as usize];
         lane.gate.pass(now, if step == 0 { STEP } else { step });
+        if let Some(time) = self.probe {
+            lane.probe_until.get_or_insert(now.saturating_add(time));
+        }
         lane.in_flight += 1;
         self.in_flight += 1;
     }
@@ -671,6 +700,12 @@ impl Core {
             }
             let same_unit = |stated: &&Stated| stated.unit == rule.unit;
             for stated in head.stated.iter().filter(same_unit) {
+                let since = if head.refusal.is_some() {
+                    // Ours was ahead of theirs: no benefit of the doubt.
+                    Since::Exactly(arrival)
+                } else {
+                    Since::NotBefore(since)
+                };
                 account.hear(now, sent, since, arrival, take, stated);
             }
             if let Some((what, wait)) = head.refusal {
@@ -679,6 +714,7 @@ impl Core {
                 }
             }
         }
+        self.lanes[lane as usize].answered = true;
         let gate = &mut self.lanes[lane as usize].gate;
         match head.refusal {
             Some((_, wait)) => {
@@ -725,9 +761,17 @@ impl Core {
             less |= account.settle(now, units, take);
         }
         let lane = &mut self.lanes[entry.lane as usize];
+        if matches!(entry.phase, Phase::Sent(_)) {
+            lane.learner.over(match how {
+                Settlement::AllBack => Cost::default(),
+                Settlement::Actual(cost) => cost,
+                Settlement::TokensBack => Cost::request(),
+                Settlement::Keep => entry.cost,
+            });
+        }
+        let probing = lane.in_flight >= PROBE && !(lane.answered && lane.learner.done());
         lane.in_flight = lane.in_flight.saturating_sub(1);
         self.in_flight = self.in_flight.saturating_sub(1);
-        let probing = self.bounds.learn && !lane.learner.done();
         if !self.queue.is_empty() && (less || probing) {
             self.unpark_of(id);
             self.leave_entry(id);
@@ -896,7 +940,15 @@ impl Core {
             return;
         }
         let found = learner.hear(stated, self.bounds.usual);
+        let over = learner.over;
         for (unit, rate) in found {
+            let near = |rule: &Rule| rule.rate.period.abs_diff(rate.period) <= rate.period / 20;
+            let told = |rule: &Rule| {
+                !rule.learned && rule.is_the_providers() && rule.unit == unit && near(rule)
+            };
+            if self.rules.iter().any(told) {
+                continue;
+            }
             let same =
                 |rule: &Rule| rule.learned && rule.unit == unit && rule.rate.period == rate.period;
             let rule = match self.rules.iter().position(same) {
@@ -909,8 +961,34 @@ impl Core {
             };
             let key = self.lanes[lane as usize].model.clone();
             let account = self.open(rule, key);
-            self.accounts[account as usize].learned(now, rate, unit, stated);
+            self.accounts[account as usize].learned(now, rate, units_of(unit, &over));
             self.lanes[lane as usize].learned.push(account);
+            self.book_all(now, lane, account, unit);
+            for stated in stated.iter().filter(|stated| stated.unit == unit) {
+                self.accounts[account as usize].left(now, stated);
+            }
+        }
+    }
+
+    /// A new account: books the requests of its lane that are on their way, and reckons with those that wait.
+    fn book_all(&mut self, now: Nanos, lane: u32, account: u32, unit: Unit) {
+        let open = &mut self.accounts[account as usize];
+        let way = self.skew.bound(open.rate.period);
+        for entry in self.entries.iter_mut().filter(|entry| entry.lane == lane) {
+            let units = units_of(unit, &entry.cost);
+            let mut take = Take::new(account, units);
+            match entry.phase {
+                _ if units == 0 => continue,
+                Phase::Free | Phase::Refused(_) => continue,
+                Phase::Waiting { .. } => open.backlog += u128::from(units),
+                Phase::Granted | Phase::Held => open.take(now, way, &mut take),
+                Phase::Sent(_) => {
+                    open.take(now, way, &mut take);
+                    open.sent(now, way, &mut take);
+                }
+            }
+            open.holders += 1;
+            entry.takes.push(take);
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     headers::{Stated, USUAL},
     rate::{Nanos, Rate},
 };
-use crate::limit::Unit;
+use crate::{charging::Cost, limit::Unit};
 
 /// Answers that are heard before a period is settled on.
 const ENOUGH: usize = 3;
@@ -30,12 +30,21 @@ pub(crate) struct Learner {
     candidates: Vec<Candidate>,
     silent: u32,
     done: bool,
+    /// What was used by requests that were over before it was done.
+    pub(crate) over: Cost,
 }
 
 impl Learner {
     /// Whether enough is known to let more requests go.
     pub(crate) fn done(&self) -> bool {
         self.done
+    }
+
+    /// A request that was sent is over, and has cost this much.
+    pub(crate) fn over(&mut self, cost: Cost) {
+        if !self.done {
+            self.over = self.over.plus(cost);
+        }
     }
 
     /// Hears the headers of one answer, and gives the limits that are known now and were not before.

@@ -43,7 +43,7 @@ pub fn calls(seed: u64, count: usize) -> Vec<(usize, u64)> {
         .collect()
 }
 
-/// Sends all calls, so many at a time, and counts what is not a 200.
+/// Sends all calls, so many at a time, each up to eight times, and counts those without a 200.
 pub async fn run(
     provider: &SimProvider,
     budget: &Budget,
@@ -56,16 +56,31 @@ pub async fn run(
             let service = service.clone();
             // A task for each, as a caller would have.
             tokio::spawn(async move {
-                let response = service.oneshot(chat(chars, cap)).await.unwrap();
-                let status = response.status();
-                let _ = response.into_body().collect().await;
-                usize::from(status != StatusCode::OK)
+                for _ in 0..8 {
+                    let request = match cap {
+                        0 => embedding(chars),
+                        _ => chat(chars, cap),
+                    };
+                    let response = service.clone().oneshot(request).await.unwrap();
+                    let status = response.status();
+                    let _ = response.into_body().collect().await;
+                    if status == StatusCode::OK {
+                        return 0;
+                    }
+                }
+                1
             })
         })
         .buffer_unordered(concurrency)
         .fold(0, |sum, failed| async move { sum + failed.unwrap() })
         .await;
     (provider.account(), failed)
+}
+
+/// An embedding of one text.
+pub fn embedding(chars: usize) -> Request<Full<Bytes>> {
+    let document = serde_json::json!({"model": "embed-test", "input": "x".repeat(chars)});
+    post("/v1/embeddings", document)
 }
 
 pub const W: Duration = Duration::from_secs(6);
