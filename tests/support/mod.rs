@@ -115,3 +115,15 @@ macro_rules! layer {
 #[doc = include_str!("../../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// The book's examples compile and run.
+#[cfg(doctest)]
+pub mod book {
+    #[doc = include_str!("../../docs/getting-started.md")]
+    #[derive(Debug)]
+    pub struct GettingStarted;
+
+    #[doc = include_str!("../../docs/simulator.md")]
+    #[derive(Debug)]
+    pub struct Simulator;
+}
