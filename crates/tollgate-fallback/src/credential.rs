@@ -1,7 +1,7 @@
 //! A key and the header that it travels in.
 use std::{
     fmt,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hasher, RandomState},
     sync::OnceLock,
 };
 
@@ -100,7 +100,7 @@ pub(crate) struct KeyId(u64);
 
 impl KeyId {
     pub(crate) fn of(key: &[u8]) -> Self {
-        Self(digest(key))
+        Self(digest(true, key.iter().copied()))
     }
 
     /// The key that a request brings along; where it has none, its origin stands for it.
@@ -126,9 +126,13 @@ impl KeyId {
     }
 }
 
-pub(crate) fn digest(bytes: impl std::hash::Hash) -> u64 {
+/// A digest with a secret of this process.
+pub(crate) fn digest(kind: bool, bytes: impl Iterator<Item = u8>) -> u64 {
     static SECRET: OnceLock<RandomState> = OnceLock::new();
-    SECRET.get_or_init(RandomState::new).hash_one(bytes)
+    let mut hasher = SECRET.get_or_init(RandomState::new).build_hasher();
+    hasher.write_u8(u8::from(kind));
+    bytes.for_each(|byte| hasher.write_u8(byte));
+    hasher.finish()
 }
 
 #[cfg(test)]

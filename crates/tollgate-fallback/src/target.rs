@@ -201,5 +201,5 @@ pub(crate) fn origin(scheme: Option<&Scheme>, authority: &str) -> u64 {
         .map_or(authority, |(_, host)| host);
     let port = if http { ":80" } else { ":443" };
     let host = host.strip_suffix(port).unwrap_or(host);
-    digest((http, host.to_ascii_lowercase()))
+    digest(http, host.bytes().map(|byte| byte.to_ascii_lowercase()))
 }

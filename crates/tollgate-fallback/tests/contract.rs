@@ -5,6 +5,7 @@ mod common;
 use std::{
     convert::Infallible,
     future::Future,
+    marker::PhantomData,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -172,7 +173,7 @@ async fn an_answer_arrives_byte_for_byte_with_its_trailers() {
 
 /// Is neither `Send` nor able to fail; its readiness is checked by the probe around it.
 #[derive(Clone)]
-struct Local(Rc<()>);
+struct Local(PhantomData<Rc<()>>);
 
 impl Service<Request<Body>> for Local {
     type Response = Response<Full<Bytes>>;
@@ -194,7 +195,7 @@ impl Service<Request<Body>> for Local {
 
 #[tokio::test(start_paused = true)]
 async fn an_inner_service_that_cannot_fail_or_be_sent_stays_what_it_is() {
-    let service = ModelFallback::new(Local(Rc::new(())), chain(["a", "b"]));
+    let service = ModelFallback::new(Local(PhantomData), chain(["a", "b"]));
     let answer: Result<Response<Replay<Full<Bytes>>>, Infallible> =
         service.oneshot(chat("a")).await;
     let Ok(answer) = answer;
