@@ -133,6 +133,41 @@ async fn each_candidate_is_admitted_by_its_own_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stated_wait_is_waited_by_the_retry_unless_it_is_longer_than_the_fallback_allows() {
+    for (stated, expected) in [(5, vec!["a", "a"]), (40, vec!["a", "b"])] {
+        let first = std::sync::atomic::AtomicBool::new(true);
+        let upstream = upstream(move |_| {
+            let first = first.swap(false, std::sync::atomic::Ordering::Relaxed);
+            first.then(|| Reply::rate_limited(stated))
+        });
+        let service = ServiceBuilder::new()
+            .model_fallback(ModelChain::new(["a", "b"]).unwrap())
+            .retry_on_rate_limit(RateLimitPolicy::default())
+            .service(upstream.clone());
+        let (head, _) = send(service, chat("a")).await;
+        assert_eq!(head.status(), 200);
+        assert_eq!(models(&upstream), expected, "{stated} s");
+    }
+}
+
+// F14
+#[tokio::test(start_paused = true)]
+async fn the_last_candidate_is_waited_for_as_long_as_the_retry_allows() {
+    let first = std::sync::atomic::AtomicU32::new(0);
+    let upstream = upstream(move |_| {
+        let seen = first.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (seen < 2).then(|| Reply::rate_limited(40))
+    });
+    let service = ServiceBuilder::new()
+        .model_fallback(ModelChain::new(["a", "b"]).unwrap())
+        .retry_on_rate_limit(RateLimitPolicy::default())
+        .service(upstream.clone());
+    let (head, _) = send(service, chat("a")).await;
+    assert_eq!(head.status(), 200);
+    assert_eq!(models(&upstream), ["a", "b", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limited_model_does_not_hold_up_the_next_one() {
     let upstream = upstream(|model| (model == "a").then(|| Reply::rate_limited(300)));
     let service = ServiceBuilder::new()

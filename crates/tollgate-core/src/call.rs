@@ -360,8 +360,8 @@ impl Call {
         self.state().attempts.clone()
     }
 
-    /// The longest that a budget may let this attempt queue before it refuses; set by a fallback
-    /// that has somewhere else to go.
+    /// The longest that a budget may let this attempt queue before it refuses, and that a retry may
+    /// wait on the server's word; set by a fallback that has somewhere else to go.
     #[must_use]
     pub fn max_queue_wait(&self) -> Option<Duration> {
         self.state().max_queue_wait

@@ -103,9 +103,10 @@
 //!   is large enough for what the prompt is estimated to need.
 //! - A refusal by a content filter, or of a request that is wrong: the caller's answer. A later
 //!   candidate's complaint about the request is not: then the first one's answer is.
-//! - A refusal by a budget inside: the next one; nothing was sent, so it counts as no attempt. While
-//!   another candidate is left, the budget is told to refuse rather than to queue for longer than
-//!   [`FallbackPolicy::max_wait`].
+//! - A refusal by a budget inside: the next one; nothing was sent, so it counts as no attempt.
+//!
+//! While another candidate is left, budget and retry are told not to wait longer than
+//! [`FallbackPolicy::max_wait`], and retries inside leave each further candidate one attempt.
 //!
 //! Candidates that are left alone ([`FallbackHealth`]), too small, without a usable key or of another
 //! dialect are passed over, and so are those at another origin if the request names stored state

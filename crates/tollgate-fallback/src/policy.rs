@@ -56,8 +56,9 @@ impl Default for FallbackPolicy {
 }
 
 impl FallbackPolicy {
-    /// The longest that a budget inside may let a request queue while another candidate is left.
-    /// Default 10 s. The last candidate may queue as long as its budget allows.
+    /// The longest that a request may queue in a budget inside, or be held by a retry inside because
+    /// the server said so, while another candidate is left.
+    /// Default 10 s. The last candidate may wait as long as they allow.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
         self

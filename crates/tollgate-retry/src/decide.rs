@@ -32,6 +32,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) asked_before: bool,
     /// To the deadline, if there is one.
     pub(crate) time_left: Option<Duration>,
+    /// The longest to wait on the server's word while a fallback has somewhere else to go.
+    pub(crate) elsewhere: Option<Duration>,
     /// The time.
     pub(crate) now: Instant,
     /// The date, for headers that are dates.
@@ -82,16 +84,18 @@ pub(crate) fn decide(policy: &RateLimitPolicy, it: &Situation<'_>) -> Decision {
         let pause = policy.backoff.pause(it.made).min(policy.wait_cap);
         (pause, WaitReason::Backoff)
     });
+    let cap = match (reason, it.elsewhere) {
+        (WaitReason::Backoff, _) | (_, None) => policy.wait_cap,
+        (_, Some(elsewhere)) => policy.wait_cap.min(elsewhere),
+    };
     let too_long = |reason, limit| Decision::GiveUp(GaveUp::new(reason).wait(wait).limit(limit));
     // A wait up to the very deadline leaves no time for an answer. Of the two bounds the nearer
     // one is named.
     match it.time_left {
-        Some(left) if wait >= left && left <= policy.wait_cap => {
+        Some(left) if wait >= left && left <= cap => {
             return too_long(GaveUpReason::WaitBeyondDeadline, left);
         }
-        _ if wait > policy.wait_cap => {
-            return too_long(GaveUpReason::WaitBeyondCap, policy.wait_cap);
-        }
+        _ if wait > cap => return too_long(GaveUpReason::WaitBeyondCap, cap),
         Some(left) if wait >= left => return too_long(GaveUpReason::WaitBeyondDeadline, left),
         _ => {}
     }

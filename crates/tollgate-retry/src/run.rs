@@ -131,6 +131,7 @@ impl<S, C> Run<S, C> {
                 left: call.attempts_left(policy.attempts),
                 asked_before: self.asked,
                 time_left: call.time_left(now),
+                elsewhere: call.max_queue_wait(),
                 now,
                 today: clock::wall(),
                 roll: fastrand::f64(),
