@@ -168,17 +168,25 @@ async fn a_candidate_may_queue_as_long_as_it_likes_when_those_behind_it_are_left
         let bounded = attempt.index == 0 && attempt.model().as_deref() == Some("a");
         assert_eq!(wait.is_some(), bounded, "attempt {}", attempt.index);
         if attempt.model().as_deref() == Some("b") {
-            return error(503, "overloaded");
+            return error(503, "overloaded").after(SECOND);
         }
-        let status = if bounded { 500 } else { 200 };
-        error(status, "x").after(SECOND)
+        if bounded {
+            error(500, "x")
+        } else {
+            Reply::chat("a", 1, 1)
+        }
     });
     let service = wrap(&upstream, chain(["a", "b"]));
     // Both fail; then a has been left alone long enough, and b, which failed a second later, has not.
     send(&service, chat("a")).await;
     advance(4 * SECOND + SECOND / 2).await;
-    send(&service, chat("a")).await;
+    let answer = send(&service, chat("a")).await;
     assert_eq!(models(&upstream), ["a", "b", "a"]);
+    assert_eq!(
+        attempts(&answer).len(),
+        1,
+        "a was due: it was no last resort"
+    );
 }
 
 // F18
