@@ -164,6 +164,10 @@ pub(super) fn route<'u>(method: &Method, uri: &'u Uri) -> Route<'u> {
     if *method != Method::POST {
         return found;
     }
+    if let Some((endpoint, dialect)) = common(path) {
+        (found.endpoint, found.dialect) = (endpoint, dialect);
+        return found;
+    }
     if let Some((endpoint, dialect, model, stream)) = by_model(path) {
         found.endpoint = endpoint;
         found.dialect = dialect;
@@ -177,6 +181,17 @@ pub(super) fn route<'u>(method: &Method, uri: &'u Uri) -> Route<'u> {
         found.model = Some(percent_decode(deployment));
     }
     found
+}
+
+/// The paths of nearly all requests, told without a search: every layer asks this of every request.
+fn common(path: &str) -> Option<(Endpoint, Dialect)> {
+    Some(match path {
+        "/v1/chat/completions" => (Endpoint::ChatCompletions, Dialect::OpenAi),
+        "/v1/responses" => (Endpoint::Responses, Dialect::OpenAi),
+        "/v1/embeddings" => (Endpoint::Embeddings, Dialect::OpenAi),
+        "/v1/messages" => (Endpoint::AnthropicMessages, Dialect::Anthropic),
+        _ => return None,
+    })
 }
 
 /// Paths that name the model and the verb: Gemini, Vertex, Bedrock, Hugging Face, Cloudflare.
@@ -303,6 +318,19 @@ fn percent_decode(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_short_way_leads_where_the_long_one_does() {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/responses",
+            "/v1/embeddings",
+            "/v1/messages",
+        ] {
+            assert_eq!(common(path), Some(by_tail(path)), "{path}");
+            assert!(by_model(path).is_none() && after(path, "/deployments/").is_none());
+        }
+    }
 
     #[test]
     fn paths_tell_endpoint_model_and_stream() {
