@@ -79,7 +79,7 @@ impl Memory {
 impl Settle for Memory {
     fn sent(&self, ticket: Ticket) {
         let now = self.now();
-        self.look(|core| core.sent(now, ticket.0));
+        self.step(|core, wakes| core.sent(now, ticket.0, wakes));
     }
 
     fn observe(&self, ticket: Ticket, seen: &Observation<'_>) {

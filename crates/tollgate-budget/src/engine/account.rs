@@ -5,7 +5,7 @@ use super::{
     book::{Book, Correction, Since},
     evidence::Reading,
     headers::Stated,
-    rate::{Nanos, Rate, Span, narrow},
+    rate::{NEVER, Nanos, Rate, Span, narrow},
 };
 use crate::limit::{Enforcement, Exhausted, Limit, Scope, Unit};
 
@@ -59,6 +59,7 @@ impl Rule {
 pub(crate) struct Take {
     pub(crate) account: u32,
     pub(crate) units: u64,
+    unsent: bool,
     span: Span,
     /// Our own units in the book when it was sent, and all that were ever taken by then.
     own_at_send: u128,
@@ -92,6 +93,10 @@ pub(crate) struct Account {
     pub(crate) backlog: u128,
     /// Flows that wait for it, and for nothing that others wait for.
     pub(crate) parked: Vec<u32>,
+    /// Units of requests that are admitted and not sent.
+    unsent: u128,
+    /// Somebody needs the place of what is not sent.
+    crowded: bool,
     total: u128,
     stated_at: Nanos,
 }
@@ -108,6 +113,8 @@ impl Account {
             reserved: 0,
             backlog: 0,
             parked: Vec::new(),
+            unsent: 0,
+            crowded: false,
             total: 0,
             stated_at: 0,
         }
@@ -118,7 +125,7 @@ impl Account {
     }
 
     pub(crate) fn used(&mut self, now: Nanos) -> u128 {
-        self.book.used(now, self.rate)
+        self.book.used(now, self.rate) + self.unsent
     }
 
     /// Nobody holds any of it and all of it is free: it can be forgotten.
@@ -126,39 +133,55 @@ impl Account {
         self.holders == 0 && self.used(now) == 0
     }
 
+    /// When `units` fit that take up to `way` to arrive.
+    ///
+    /// What is held and not sent has no date yet: it leaves the books only by being sent or given back, however long
+    /// that takes. Whoever needs its place waits for that.
     pub(crate) fn fits_at(&mut self, now: Nanos, way: Nanos, units: u64) -> Nanos {
-        self.book.fits_at(now, way, self.rate, units)
+        if self.unsent == 0 {
+            return self.book.fits_at(now, way, self.rate, units);
+        }
+        let held = narrow(self.unsent).saturating_add(units);
+        if held > self.capacity() {
+            self.crowded = true;
+            return NEVER;
+        }
+        self.book.fits_at(now, way, self.rate, held)
     }
 
     pub(crate) fn drained_at(&mut self, now: Nanos, units: u128) -> Nanos {
-        self.book.drained_at(now, self.rate, units)
+        self.book
+            .drained_at(now, self.rate, units.saturating_add(self.unsent))
     }
 
-    /// Books a request that is to be sent, and may take up to `way` to arrive.
-    pub(crate) fn take(&mut self, now: Nanos, way: Nanos, take: &mut Take) {
-        take.span = Span {
-            lo: now,
-            hi: now.saturating_add(way),
-        };
-        self.book.take(now, self.rate, take.span, take.units);
+    /// Holds units for a request that is to be sent.
+    pub(crate) fn take(&mut self, take: &mut Take) {
+        take.unsent = true;
+        self.unsent += u128::from(take.units);
         self.reserved += u128::from(take.units);
-        self.total += u128::from(take.units);
     }
 
-    /// It is being sent.
-    pub(crate) fn sent(&mut self, now: Nanos, way: Nanos, take: &mut Take) {
-        let span = Span {
-            lo: now,
-            hi: now.saturating_add(way),
-        };
-        self.date(now, span, take);
+    /// It is being sent, and may take up to `way` to arrive; true if somebody could be waiting for just that.
+    pub(crate) fn sent(&mut self, now: Nanos, way: Nanos, take: &mut Take) -> bool {
+        let crowded = self.crowded;
+        if std::mem::take(&mut take.unsent) {
+            self.unsent -= u128::from(take.units);
+            self.crowded = false;
+            take.span = Span {
+                lo: now,
+                hi: now.saturating_add(way),
+            };
+            self.book.take(now, self.rate, take.span, take.units);
+            self.total += u128::from(take.units);
+        }
         take.own_at_send = self.book.own(now, self.rate);
         take.total_at_send = self.total;
+        crowded
     }
 
     /// It is known when it arrived.
     pub(crate) fn date(&mut self, now: Nanos, span: Span, take: &mut Take) {
-        if span != take.span {
+        if span != take.span && !take.unsent {
             let units = take.units;
             self.book
                 .change(now, self.rate, (take.span, units), (span, units));
@@ -168,15 +191,27 @@ impl Account {
 
     /// It is over, and has cost so much; true if that was less than was held.
     pub(crate) fn settle(&mut self, now: Nanos, units: u64, take: &mut Take) -> bool {
-        self.reserved = self.reserved.saturating_sub(u128::from(take.units));
-        if units == take.units {
-            return false;
-        }
-        self.total += u128::from(units.saturating_sub(take.units));
-        self.book
-            .change(now, self.rate, (take.span, take.units), (take.span, units));
         let less = units < take.units;
-        take.units = units;
+        if take.unsent {
+            // It is booked first, if anything of it is kept.
+            let kept = units > 0;
+            let crowded = kept && self.sent(now, 0, take);
+            if !kept {
+                take.unsent = false;
+                self.unsent -= u128::from(take.units);
+                self.reserved = self.reserved.saturating_sub(u128::from(take.units));
+                self.crowded = false;
+                return less;
+            }
+            return self.settle(now, units, take) || crowded;
+        }
+        self.reserved = self.reserved.saturating_sub(u128::from(take.units));
+        if units != take.units {
+            self.total += u128::from(units.saturating_sub(take.units));
+            self.book
+                .change(now, self.rate, (take.span, take.units), (take.span, units));
+            take.units = units;
+        }
         less
     }
 

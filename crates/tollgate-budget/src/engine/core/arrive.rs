@@ -1,0 +1,264 @@
+//! A request comes: does it fit, will it wait, how long?
+use std::task::Waker;
+
+use tollgate_core::{
+    extensions::{Reason, Refused},
+    principal::Principal,
+};
+
+use super::{
+    Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of, units_of,
+};
+use crate::{
+    charging::Cost,
+    engine::{
+        account::Take,
+        queue::FlowKey,
+        rate::{NEVER, Nanos, narrow},
+    },
+    limit::{Exhausted, Scope},
+};
+
+impl Core {
+    /// A request comes: it goes at once if nobody waits and it fits; else it waits, or is refused.
+    pub(crate) fn arrive(
+        &mut self,
+        now: Nanos,
+        arrival: &Arrival,
+        wakes: &mut Vec<Waker>,
+    ) -> Arrived {
+        let ticket = self.enter(now, arrival);
+        let id = index_of(ticket);
+        // What others wait for comes first, even if the timer is late.
+        if !self.queue.is_empty() && self.next <= now {
+            self.pump(now, wakes);
+        }
+        let fit = self.fit(now, id);
+        match fit {
+            Fit::Never(account) => {
+                self.leave_entry(id);
+                return Arrived::Refused(self.refusal(Reason::NeverFits, Some(account), None));
+            }
+            Fit::Refuse(account, at) => {
+                self.leave_entry(id);
+                let wait = at.saturating_sub(now);
+                return Arrived::Refused(self.refusal(
+                    Reason::Exhausted,
+                    Some(account),
+                    Some(wait),
+                ));
+            }
+            Fit::Now if self.queue.is_empty() => {
+                self.admit(now, id);
+                self.entries[id].phase = Phase::Held;
+                return Arrived::Admitted(ticket);
+            }
+            Fit::Now | Fit::Later { .. } => {}
+        }
+        let flow = self.flow_key(id, arrival);
+        let (at, account) = self.predict(now, id, flow, &fit);
+        let wait = at.saturating_sub(now);
+        let full = self.queue.len() >= self.bounds.queue_len
+            || self.queue_bytes.saturating_add(arrival.bytes) > self.bounds.queue_bytes;
+        let until = arrival.until.min(now.saturating_add(self.bounds.max_wait));
+        if full || at > until {
+            self.leave_entry(id);
+            let reason = if full {
+                Reason::QueueFull
+            } else {
+                Reason::WaitTooLong
+            };
+            return Arrived::Refused(self.refusal(reason, account, Some(wait)));
+        }
+        self.wait_in_line(ticket, flow, arrival.bytes, until);
+        self.pump(now, wakes);
+        match self.entries[id].phase {
+            // Alone in its flow, while the others wait for something of their own.
+            Phase::Granted => {
+                self.entries[id].phase = Phase::Held;
+                Arrived::Admitted(ticket)
+            }
+            _ => Arrived::Waiting(ticket),
+        }
+    }
+
+    pub(super) fn enter(&mut self, now: Nanos, arrival: &Arrival) -> u64 {
+        let lane = self.lane(now, arrival.model.as_ref());
+        let id = match self.free.pop() {
+            Some(id) => id as usize,
+            None => {
+                self.entries.push(Entry {
+                    generation: 0,
+                    phase: Phase::Free,
+                    lane: 0,
+                    cost: Cost::default(),
+                    takes: Vec::new(),
+                });
+                self.entries.len() - 1
+            }
+        };
+        self.lanes[lane as usize].entries += 1;
+        let mut takes = std::mem::take(&mut self.entries[id].takes);
+        takes.clear();
+        for rule in 0..self.rules.len() as u32 {
+            let units = units_of(self.rules[rule as usize].unit, &arrival.cost);
+            if units == 0 {
+                continue;
+            }
+            if let Some(account) = self.account(now, rule, arrival, lane) {
+                self.accounts[account as usize].holders += 1;
+                takes.push(Take::new(account, units));
+            }
+        }
+        let entry = &mut self.entries[id];
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.takes = takes;
+        entry.lane = lane;
+        entry.cost = arrival.cost;
+        ticket_of(entry.generation, id)
+    }
+
+    pub(super) fn wait_in_line(&mut self, ticket: u64, flow: FlowKey, bytes: u64, until: Nanos) {
+        let id = index_of(ticket);
+        let mut share = 1;
+        for take in &self.entries[id].takes {
+            let account = &mut self.accounts[take.account as usize];
+            account.backlog += u128::from(take.units);
+            let part = (u128::from(take.units) << 32) / u128::from(account.rate.amount);
+            share = share.max(narrow(part));
+        }
+        let place = self.queue.push(flow, ticket, share);
+        self.queue_bytes = self.queue_bytes.saturating_add(bytes);
+        if until < NEVER {
+            self.deadlines.insert((until, ticket));
+        }
+        self.entries[id].phase = Phase::Waiting {
+            place,
+            until,
+            bytes,
+            waker: None,
+        };
+    }
+
+    pub(super) fn flow_key(&self, id: usize, arrival: &Arrival) -> FlowKey {
+        FlowKey {
+            principal: arrival.principal.map(Principal::digest),
+            weight: arrival.weight,
+            lane: self.entries[id].lane,
+        }
+    }
+
+    pub(super) fn fit(&mut self, now: Nanos, id: usize) -> Fit {
+        let entry = &self.entries[id];
+        let lane = &self.lanes[entry.lane as usize];
+        let lane_shared = !self.by_model;
+        let mut shared_at = now;
+        let mut own_at = now;
+        let mut blocker = None;
+        let gate = lane.gate.opens_at(now);
+        let lane_at = gate.max(self.probe(lane, now));
+        if lane_at > now {
+            if lane_shared {
+                shared_at = lane_at;
+            } else {
+                own_at = lane_at;
+                blocker = Some(Blocker::Lane(entry.lane));
+            }
+        }
+        for take in &entry.takes {
+            let account = &mut self.accounts[take.account as usize];
+            let rule = &self.rules[account.rule as usize];
+            if take.units > account.capacity() && !self.bounds.run_alone {
+                return Fit::Never(take.account);
+            }
+            let way = self.skew.bound(account.rate.period);
+            let at = account.fits_at(now, way, take.units);
+            if at <= now {
+                continue;
+            }
+            if rule.exhausted == Exhausted::Refuse {
+                let at = match at {
+                    NEVER => account.drained_at(now, take.units.into()),
+                    at => at,
+                };
+                return Fit::Refuse(take.account, at);
+            }
+            if rule.scope == Scope::Global {
+                shared_at = shared_at.max(at);
+            } else if at > own_at {
+                own_at = at;
+                blocker = Some(Blocker::Account(take.account));
+            }
+        }
+        if shared_at <= now && own_at <= now {
+            return Fit::Now;
+        }
+        Fit::Later {
+            at: shared_at.max(own_at),
+            // What is its own comes first: while that lasts, others may pass.
+            shared: own_at <= now,
+            blocker,
+        }
+    }
+
+    /// Until when a lane's next request waits for the first answers.
+    pub(super) fn probe(&self, lane: &Lane, now: Nanos) -> Nanos {
+        if lane.in_flight < PROBE {
+            now
+        } else if self.bounds.learn && !lane.learner.done() {
+            NEVER
+        } else if lane.answered {
+            now
+        } else {
+            lane.probe_until.unwrap_or(now)
+        }
+    }
+
+    /// When a new request would be through, and which account is the last to let it.
+    pub(super) fn predict(
+        &mut self,
+        now: Nanos,
+        id: usize,
+        flow: FlowKey,
+        fit: &Fit,
+    ) -> (Nanos, Option<u32>) {
+        let (mut at, mut last) = match fit {
+            Fit::Later { at, .. } if *at < NEVER => (*at, None),
+            _ => (now, None),
+        };
+        let (part, all) = self.queue.ahead(flow);
+        for take in &self.entries[id].takes {
+            let account = &mut self.accounts[take.account as usize];
+            let ahead = match all {
+                0 => 0,
+                _ if part >= all => account.backlog,
+                // In 2^-16, so that nothing overflows.
+                _ => (account.backlog >> 16).saturating_mul((part << 16) / all),
+            };
+            let units = take.units.min(account.capacity());
+            let through = account.drained_at(now, ahead.saturating_add(u128::from(units)));
+            if through >= at && through > now {
+                at = through;
+                last = Some(take.account);
+            }
+        }
+        (at, last)
+    }
+
+    pub(super) fn refusal(
+        &self,
+        reason: Reason,
+        account: Option<u32>,
+        wait: Option<Nanos>,
+    ) -> Refused {
+        let mut refused = Refused::new(reason);
+        if let Some(account) = account {
+            let rule = self.accounts[account as usize].rule;
+            refused = refused.limit(self.rules[rule as usize].name.clone());
+        }
+        if let Some(wait) = wait {
+            refused = refused.retry_after(std::time::Duration::from_nanos(wait.max(1)));
+        }
+        refused
+    }
+}

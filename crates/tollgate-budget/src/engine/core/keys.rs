@@ -1,0 +1,196 @@
+//! Accounts of keys and lanes of models: opened when needed, learned, forgotten when idle.
+use std::sync::Arc;
+
+use super::{Arrival, Core, Key, LOOK, Lane, MOST_KEYS, Phase, units_of};
+use crate::{
+    engine::{
+        account::{Account, Rule, Take},
+        headers::Stated,
+        rate::Nanos,
+    },
+    limit::{Scope, Unit},
+};
+
+impl Core {
+    pub(super) fn open(&mut self, rule: u32, key: Option<Arc<str>>) -> u32 {
+        let account = Account::new(rule, &self.rules[rule as usize], key);
+        match self.free_accounts.pop() {
+            Some(id) => {
+                self.accounts[id as usize] = account;
+                id
+            }
+            None => {
+                self.accounts.push(account);
+                self.accounts.len() as u32 - 1
+            }
+        }
+    }
+
+    pub(super) fn account(
+        &mut self,
+        now: Nanos,
+        rule: u32,
+        arrival: &Arrival,
+        lane: u32,
+    ) -> Option<u32> {
+        let told = &self.rules[rule as usize];
+        if told.learned {
+            let of_rule = |&&id: &&u32| self.accounts[id as usize].rule == rule;
+            return self.lanes[lane as usize]
+                .learned
+                .iter()
+                .find(of_rule)
+                .copied();
+        }
+        let key = match told.scope {
+            Scope::Global => return self.global[rule as usize],
+            Scope::Model => Key::Model(arrival.model.clone()),
+            Scope::Principal => Key::Principal(arrival.principal),
+        };
+        if let Some(&account) = self.keyed.get(&(rule, key.clone())) {
+            return Some(account);
+        }
+        if self.keyed.len() >= MOST_KEYS && !self.evict(now) {
+            // All are in use. Those that come now share one account: less for each, never more.
+            if let Some(&account) = self.overflow.get(&rule) {
+                return Some(account);
+            }
+            let account = self.open(rule, None);
+            self.overflow.insert(rule, account);
+            return Some(account);
+        }
+        let name: Option<Arc<str>> = match &key {
+            Key::Model(model) => model.clone(),
+            Key::Principal(principal) => principal.map(|p| p.to_string().into()),
+        };
+        let account = self.open(rule, name);
+        self.keyed.insert((rule, key), account);
+        Some(account)
+    }
+
+    /// Forgets keys that nobody uses and that owe nothing. Never one in use.
+    pub(super) fn evict(&mut self, now: Nanos) -> bool {
+        let all = self.accounts.len();
+        let mut idle = Vec::new();
+        for _ in 0..LOOK.min(all) {
+            self.hand = (self.hand + 1) % all;
+            let account = &mut self.accounts[self.hand];
+            let keyed = self.rules[account.rule as usize].scope != Scope::Global;
+            if keyed && account.is_idle(now) {
+                idle.push(self.hand as u32);
+            }
+        }
+        if idle.is_empty() {
+            return false;
+        }
+        let before = self.keyed.len();
+        let free = &mut self.free_accounts;
+        self.keyed.retain(|_, account| {
+            let keep = !idle.contains(account);
+            if !keep {
+                free.push(*account);
+            }
+            keep
+        });
+        self.keyed.len() < before
+    }
+
+    pub(super) fn lane(&mut self, now: Nanos, model: Option<&Arc<str>>) -> u32 {
+        if !self.by_model {
+            return 0;
+        }
+        let model = model.cloned();
+        if let Some(&lane) = self.lane_of.get(&model) {
+            return lane;
+        }
+        if self.lane_of.len() >= MOST_KEYS {
+            let (lanes, free) = (&mut self.lanes, &mut self.free_lanes);
+            self.lane_of.retain(|model, &mut id| {
+                let lane = &mut lanes[id as usize];
+                let keep = model.is_none() || lane.entries > 0 || !lane.gate.is_open(now);
+                if !keep {
+                    free.push(id);
+                }
+                keep
+            });
+            if self.lane_of.len() >= MOST_KEYS {
+                return 0;
+            }
+        }
+        let lane = Lane {
+            model: model.clone(),
+            ..Lane::default()
+        };
+        let id = match self.free_lanes.pop() {
+            Some(id) => {
+                let old = std::mem::replace(&mut self.lanes[id as usize], lane);
+                self.free_accounts.extend(old.learned);
+                id
+            }
+            None => {
+                self.lanes.push(lane);
+                self.lanes.len() as u32 - 1
+            }
+        };
+        self.lane_of.insert(model, id);
+        id
+    }
+
+    pub(super) fn learn(&mut self, now: Nanos, lane: u32, stated: &[Stated]) {
+        let learner = &mut self.lanes[lane as usize].learner;
+        if learner.done() {
+            return;
+        }
+        let found = learner.hear(stated, self.bounds.usual);
+        let over = learner.over;
+        for (unit, rate) in found {
+            let near = |rule: &Rule| rule.rate.period.abs_diff(rate.period) <= rate.period / 20;
+            let told = |rule: &Rule| {
+                !rule.learned && rule.is_the_providers() && rule.unit == unit && near(rule)
+            };
+            if self.rules.iter().any(told) {
+                continue;
+            }
+            let same =
+                |rule: &Rule| rule.learned && rule.unit == unit && rule.rate.period == rate.period;
+            let rule = match self.rules.iter().position(same) {
+                Some(rule) => rule as u32,
+                None => {
+                    self.rules.push(Rule::learned(unit, rate));
+                    self.global.push(None);
+                    self.rules.len() as u32 - 1
+                }
+            };
+            let key = self.lanes[lane as usize].model.clone();
+            let account = self.open(rule, key);
+            self.accounts[account as usize].learned(now, rate, units_of(unit, &over));
+            self.lanes[lane as usize].learned.push(account);
+            self.book_all(now, lane, account, unit);
+            for stated in stated.iter().filter(|stated| stated.unit == unit) {
+                self.accounts[account as usize].left(now, stated);
+            }
+        }
+    }
+
+    /// A new account: books the requests of its lane that are on their way, and reckons with those that wait.
+    pub(super) fn book_all(&mut self, now: Nanos, lane: u32, account: u32, unit: Unit) {
+        let open = &mut self.accounts[account as usize];
+        let way = self.skew.bound(open.rate.period);
+        for entry in self.entries.iter_mut().filter(|entry| entry.lane == lane) {
+            let units = units_of(unit, &entry.cost);
+            let mut take = Take::new(account, units);
+            match entry.phase {
+                _ if units == 0 => continue,
+                Phase::Free | Phase::Refused(_) => continue,
+                Phase::Waiting { .. } => open.backlog += u128::from(units),
+                Phase::Granted | Phase::Held => open.take(&mut take),
+                Phase::Sent(_) => {
+                    open.take(&mut take);
+                    let _ = open.sent(now, way, &mut take);
+                }
+            }
+            open.holders += 1;
+            entry.takes.push(take);
+        }
+    }
+}

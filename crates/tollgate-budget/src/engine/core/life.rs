@@ -1,0 +1,183 @@
+//! The life of an admitted request: sent, answered, settled.
+use std::task::Waker;
+
+use super::{Core, Entry, Head, PROBE, Phase, SLACK, index_of, units_of};
+use crate::{
+    charging::Cost,
+    engine::{
+        book::Since,
+        headers::Stated,
+        rate::{Nanos, SECOND, Span},
+    },
+    limit::Unit,
+    store::Settlement,
+};
+
+impl Core {
+    /// It is being sent.
+    pub(crate) fn sent(&mut self, now: Nanos, ticket: u64, wakes: &mut Vec<Waker>) {
+        if self.entry(ticket).is_none() {
+            return;
+        }
+        let id = index_of(ticket);
+        let entry = &mut self.entries[id];
+        entry.phase = Phase::Sent(now);
+        let mut crowded = false;
+        for take in &mut entry.takes {
+            let account = &mut self.accounts[take.account as usize];
+            let way = self.skew.bound(account.rate.period);
+            crowded |= account.sent(now, way, take);
+        }
+        if crowded && !self.queue.is_empty() {
+            self.unpark_of(id);
+            self.pump(now, wakes);
+        }
+    }
+
+    /// Its answer's head has come.
+    pub(crate) fn head(&mut self, now: Nanos, ticket: u64, head: Head<'_>, wakes: &mut Vec<Waker>) {
+        let Some(&Entry {
+            phase: Phase::Sent(sent),
+            lane,
+            ..
+        }) = self.entry(ticket)
+        else {
+            return;
+        };
+        let id = index_of(ticket);
+        self.skew.see(sent, now, head.processing);
+        let latency = now.saturating_sub(sent);
+        // When a bucket was counted, at the earliest. The time stated leaves little room; without it, when it was sent.
+        let since = match head.processing.filter(|&p| p <= latency) {
+            Some(processing) => sent.max((now - processing).saturating_sub(SLACK)),
+            None => sent,
+        };
+        let mut longest = 0;
+        let entry = &mut self.entries[id];
+        for take in &mut entry.takes {
+            let account = &mut self.accounts[take.account as usize];
+            let rule = &self.rules[account.rule as usize];
+            longest = longest.max(account.rate.period);
+            let arrival = self
+                .skew
+                .arrival(sent, now, head.processing, account.rate.period);
+            account.date(now, Span::at(arrival), take);
+            if !rule.is_the_providers() {
+                continue;
+            }
+            let same_unit = |stated: &&Stated| stated.unit == rule.unit;
+            for stated in head.stated.iter().filter(same_unit) {
+                let since = if head.refusal.is_some() {
+                    // Ours was ahead of theirs: no benefit of the doubt.
+                    Since::Exactly(arrival)
+                } else {
+                    Since::NotBefore(since)
+                };
+                account.hear(now, sent, since, arrival, take, stated);
+            }
+            if let Some((what, wait)) = head.refusal {
+                if what.is_none_or(|unit| unit == rule.unit) {
+                    account.refused(wait);
+                }
+            }
+        }
+        self.lanes[lane as usize].answered = true;
+        let gate = &mut self.lanes[lane as usize].gate;
+        match head.refusal {
+            Some((_, wait)) => {
+                let longest = if longest == 0 { 120 * SECOND } else { longest };
+                gate.refused(now, sent, wait, longest);
+            }
+            None => gate.served(sent),
+        }
+        if self.bounds.learn {
+            self.learn(now, lane, head.stated);
+        }
+        if !self.queue.is_empty() {
+            // Dating an entry loosens, and so may the rest of it.
+            self.unpark_of(id);
+            self.pump(now, wakes);
+        }
+    }
+
+    /// It is over, one way or another. A ticket that was settled before is ignored.
+    pub(crate) fn settle(
+        &mut self,
+        now: Nanos,
+        ticket: u64,
+        how: Settlement,
+        wakes: &mut Vec<Waker>,
+    ) {
+        match self.entry(ticket).map(|entry| &entry.phase) {
+            Some(Phase::Held | Phase::Sent(_) | Phase::Granted) => {}
+            _ => return,
+        }
+        let id = index_of(ticket);
+        let entry = &mut self.entries[id];
+        let mut less = false;
+        for take in &mut entry.takes {
+            let account = &mut self.accounts[take.account as usize];
+            let unit = self.rules[account.rule as usize].unit;
+            let units = match how {
+                Settlement::Keep => take.units,
+                Settlement::AllBack => 0,
+                Settlement::TokensBack if unit == Unit::Requests => take.units,
+                Settlement::TokensBack => 0,
+                Settlement::Actual(cost) => units_of(unit, &cost),
+            };
+            less |= account.settle(now, units, take);
+        }
+        let lane = &mut self.lanes[entry.lane as usize];
+        if matches!(entry.phase, Phase::Sent(_)) {
+            lane.learner.over(match how {
+                Settlement::AllBack => Cost::default(),
+                Settlement::Actual(cost) => cost,
+                Settlement::TokensBack => Cost::request(),
+                Settlement::Keep => entry.cost,
+            });
+        }
+        let probing = lane.in_flight >= PROBE && !(lane.answered && lane.learner.done());
+        lane.in_flight = lane.in_flight.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if !self.queue.is_empty() && (less || probing) {
+            self.unpark_of(id);
+            self.leave_entry(id);
+            self.pump(now, wakes);
+        } else {
+            self.leave_entry(id);
+        }
+    }
+
+    /// Flows that wait for what this request has just let go may try again.
+    pub(super) fn unpark_of(&mut self, id: usize) {
+        let entry = &self.entries[id];
+        let mut flows = std::mem::take(&mut self.lanes[entry.lane as usize].parked);
+        for take in &entry.takes {
+            flows.append(&mut self.accounts[take.account as usize].parked);
+        }
+        for flow in flows {
+            self.queue.unpark(flow);
+        }
+    }
+
+    /// Frees an entry's place.
+    pub(super) fn leave_entry(&mut self, id: usize) {
+        let entry = &mut self.entries[id];
+        entry.phase = Phase::Free;
+        for take in entry.takes.drain(..) {
+            let account = &mut self.accounts[take.account as usize];
+            account.holders = account.holders.saturating_sub(1);
+        }
+        let lane = &mut self.lanes[entry.lane as usize];
+        lane.entries = lane.entries.saturating_sub(1);
+        // A ticket of this generation names nothing any more.
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(id as u32);
+    }
+
+    pub(super) fn entry(&self, ticket: u64) -> Option<&Entry> {
+        self.entries
+            .get(index_of(ticket))
+            .filter(|entry| u64::from(entry.generation) == ticket >> 32)
+    }
+}

@@ -1,0 +1,201 @@
+//! The line: who goes next, who keeps the timer, who leaves.
+use std::task::Waker;
+
+use tollgate_core::extensions::Reason;
+
+use super::{Blocker, Core, Fit, Heard, Phase, STEP, index_of, push_new, ticket_of};
+use crate::{
+    engine::rate::{NEVER, Nanos},
+    store::Settlement,
+};
+
+impl Core {
+    pub(super) fn admit(&mut self, now: Nanos, id: usize) {
+        let entry = &mut self.entries[id];
+        let mut step = 0;
+        for take in &mut entry.takes {
+            let account = &mut self.accounts[take.account as usize];
+            account.take(take);
+            step = step.max(account.rate.time_of(take.units));
+        }
+        let lane = &mut self.lanes[entry.lane as usize];
+        lane.gate.pass(now, if step == 0 { STEP } else { step });
+        if let Some(time) = self.probe {
+            lane.probe_until.get_or_insert(now.saturating_add(time));
+        }
+        lane.in_flight += 1;
+        self.in_flight += 1;
+    }
+
+    /// Lets go whoever may go now, and says when the next one may.
+    ///
+    /// To be called when time has passed or anything has changed that somebody may wait for.
+    pub(super) fn pump(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
+        self.queue.unpark_due(now);
+        while let Some(&(at, ticket)) = self.deadlines.first() {
+            if at > now {
+                break;
+            }
+            let id = index_of(ticket);
+            let (wait, account) = match self.fit(now, id) {
+                Fit::Later { at, .. } if at < NEVER => (Some(at.saturating_sub(now)), None),
+                Fit::Refuse(account, at) => (Some(at.saturating_sub(now)), Some(account)),
+                _ => (None, None),
+            };
+            let refused = self.refusal(Reason::WaitTooLong, account, wait);
+            self.out_of_line(id, Phase::Refused(refused), wakes);
+        }
+        let mut next = NEVER;
+        while let Some((flow, ticket)) = self.queue.first() {
+            let id = index_of(ticket);
+            match self.fit(now, id) {
+                Fit::Now => {
+                    self.queue.pop(flow);
+                    self.admit(now, id);
+                    self.out_of_line(id, Phase::Granted, wakes);
+                }
+                Fit::Later {
+                    shared: true, at, ..
+                } => {
+                    next = at;
+                    break;
+                }
+                Fit::Later { at, blocker, .. } => {
+                    self.queue.park(flow, at);
+                    match blocker {
+                        Some(Blocker::Account(account)) => {
+                            push_new(&mut self.accounts[account as usize].parked, flow);
+                        }
+                        Some(Blocker::Lane(lane)) => {
+                            push_new(&mut self.lanes[lane as usize].parked, flow);
+                        }
+                        None => {}
+                    }
+                }
+                Fit::Never(account) => {
+                    let refused = self.refusal(Reason::NeverFits, Some(account), None);
+                    self.out_of_line(id, Phase::Refused(refused), wakes);
+                }
+                Fit::Refuse(account, at) => {
+                    let wait = Some(at.saturating_sub(now));
+                    let refused = self.refusal(Reason::Exhausted, Some(account), wait);
+                    self.out_of_line(id, Phase::Refused(refused), wakes);
+                }
+            }
+        }
+        next = next.min(self.queue.next_due().unwrap_or(NEVER));
+        if let Some(&(at, _)) = self.deadlines.first() {
+            next = next.min(at);
+        }
+        self.next = next;
+        self.hand_over(wakes);
+    }
+
+    /// Makes sure that somebody keeps the timer, and keeps it early enough.
+    pub(super) fn hand_over(&mut self, wakes: &mut Vec<Waker>) {
+        let waits = |core: &Self, ticket| {
+            core.entry(ticket)
+                .is_some_and(|entry| matches!(entry.phase, Phase::Waiting { .. }))
+        };
+        match self.keeper {
+            Some(keeper) if waits(self, keeper) && self.armed <= self.next => return,
+            Some(keeper) if waits(self, keeper) => {}
+            _ => self.keeper = self.queue.any(),
+        }
+        // It is on its way, and will ask for the time when it is polled.
+        self.armed = 0;
+        if let Some(keeper) = self.keeper {
+            if let Phase::Waiting { waker, .. } = &self.entries[index_of(keeper)].phase {
+                wakes.extend(waker.clone());
+            }
+        }
+    }
+
+    /// Takes a request out of its line; `phase` is what it will hear.
+    pub(super) fn out_of_line(&mut self, id: usize, phase: Phase, wakes: &mut Vec<Waker>) {
+        let entry = &mut self.entries[id];
+        let ticket = ticket_of(entry.generation, id);
+        let Phase::Waiting {
+            place,
+            until,
+            bytes,
+            waker,
+        } = std::mem::replace(&mut entry.phase, phase)
+        else {
+            return;
+        };
+        for take in &entry.takes {
+            let account = &mut self.accounts[take.account as usize];
+            account.backlog = account.backlog.saturating_sub(u128::from(take.units));
+        }
+        self.queue.remove(place);
+        self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
+        self.deadlines.remove(&(until, ticket));
+        wakes.extend(waker);
+    }
+
+    /// A waiting request asks how it stands.
+    pub(crate) fn poll(
+        &mut self,
+        now: Nanos,
+        ticket: u64,
+        waker: &Waker,
+        wakes: &mut Vec<Waker>,
+    ) -> Heard {
+        if self.keeper == Some(ticket) && self.next <= now {
+            self.pump(now, wakes);
+        }
+        let id = index_of(ticket);
+        match &mut self.entries[id].phase {
+            Phase::Waiting { waker: mine, .. } => {
+                match mine {
+                    Some(mine) => mine.clone_from(waker),
+                    None => *mine = Some(waker.clone()),
+                }
+                let keeps = self.keeper == Some(ticket);
+                if keeps {
+                    self.armed = self.next;
+                }
+                Heard::Waiting(keeps.then_some(self.next))
+            }
+            Phase::Refused(_) => {
+                let Phase::Refused(refused) =
+                    std::mem::replace(&mut self.entries[id].phase, Phase::Free)
+                else {
+                    unreachable!("looked at just now")
+                };
+                self.leave_entry(id);
+                Heard::Refused(refused)
+            }
+            phase => {
+                *phase = Phase::Held;
+                Heard::Admitted
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
+        if !self.queue.is_empty() {
+            self.pump(now, wakes);
+        }
+    }
+
+    /// A waiting request was dropped.
+    pub(crate) fn leave(&mut self, now: Nanos, ticket: u64, wakes: &mut Vec<Waker>) {
+        let Some(entry) = self.entry(ticket) else {
+            return;
+        };
+        match entry.phase {
+            Phase::Waiting { .. } => {
+                let id = index_of(ticket);
+                let mut own = Vec::new();
+                self.out_of_line(id, Phase::Free, &mut own);
+                self.leave_entry(id);
+                self.tick(now, wakes);
+            }
+            Phase::Refused(_) => self.leave_entry(index_of(ticket)),
+            _ => self.settle(now, ticket, Settlement::AllBack, wakes),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The whole budget as a state machine: what comes goes in with the time, and who may go comes out.
+//!
+//! Nothing in here waits, reads a clock or wakes anybody. The shell around it ([`crate::memory`]) holds it in one mutex,
+//! gives it the time, keeps the one timer that it asks for, and wakes whom it names once the lock is free.
+//!
+//! A request is an entry from its arrival to its end: waiting, then held (admitted, not sent), then sent. All accounts
+//! of a request are taken in one step or not at all.
+mod arrive;
+mod keys;
+mod life;
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    task::Waker,
+};
+
+use tollgate_core::{extensions::Refused, principal::Principal};
+
+use super::{
+    account::{Account, Rule, Take},
+    gate::Gate,
+    headers::Stated,
+    learn::Learner,
+    queue::{Place, Queue},
+    rate::{MILLI, NEVER, Nanos, SECOND},
+    skew::Skew,
+};
+use crate::{
+    charging::Cost,
+    limit::{Enforcement, Scope, Unit},
+};
+
+/// How far back an answer's own processing time is trusted to date its count of a bucket.
+const SLACK: Nanos = 100 * MILLI;
+/// A lane without any limit is paced at this after a refusal.
+const STEP: Nanos = 20 * MILLI;
+/// Most requests in flight before the first answer.
+const PROBE: u32 = 16;
+/// The longest wait for the first answer, where limits were told.
+const MOST_PROBE: Nanos = 3 * SECOND;
+/// Keyed accounts and lanes that are kept.
+const MOST_KEYS: usize = 10_000;
+/// Idle ones that are looked for when there are too many.
+const LOOK: usize = 64;
+
+/// Settings that the state machine needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) queue_len: usize,
+    pub(crate) queue_bytes: u64,
+    pub(crate) max_wait: Nanos,
+    pub(crate) run_alone: bool,
+    pub(crate) learn: bool,
+    /// The period of a learned limit whose headers do not tell.
+    pub(crate) usual: Nanos,
+}
+
+/// A request that comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) cost: Cost,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) principal: Option<Principal>,
+    pub(crate) weight: u32,
+    /// It is not to wait beyond this.
+    pub(crate) until: Nanos,
+    pub(crate) bytes: u64,
+}
+
+/// What an answer's head says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'a> {
+    pub(crate) stated: &'a [Stated],
+    pub(crate) processing: Option<Nanos>,
+    /// Refused: by which unit, if it says, and the wait.
+    pub(crate) refusal: Option<(Option<Unit>, Option<Nanos>)>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Free,
+    Waiting {
+        place: Place,
+        until: Nanos,
+        bytes: u64,
+        waker: Option<Waker>,
+    },
+    /// Admitted from the queue, and its future has not heard of it.
+    Granted,
+    Refused(Refused),
+    Held,
+    Sent(Nanos),
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u32,
+    phase: Phase,
+    lane: u32,
+    cost: Cost,
+    takes: Vec<Take>,
+}
+
+/// Requests that share a gate, and what is learned: those of one model, where models matter.
+#[derive(Debug, Default)]
+struct Lane {
+    model: Option<Arc<str>>,
+    gate: Gate,
+    /// Until then, or until an answer has come, few are sent: the limits may not be what we think.
+    probe_until: Option<Nanos>,
+    answered: bool,
+    learner: Learner,
+    learned: Vec<u32>,
+    in_flight: u32,
+    /// Requests of it, waiting or in flight.
+    entries: u32,
+    parked: Vec<u32>,
+}
+
+enum Fit {
+    Now,
+    /// Not before this; `shared`: what it waits for holds up all others too.
+    Later {
+        at: Nanos,
+        shared: bool,
+        blocker: Option<Blocker>,
+    },
+    Never(u32),
+    Refuse(u32, Nanos),
+}
+
+#[derive(Clone, Copy)]
+enum Blocker {
+    Account(u32),
+    Lane(u32),
+}
+
+/// What became of an arrival.
+pub(crate) enum Arrived {
+    Admitted(u64),
+    Refused(Refused),
+    Waiting(u64),
+}
+
+/// What a waiting request hears.
+pub(crate) enum Heard {
+    Admitted,
+    Refused(Refused),
+    /// It waits on; with a time, it is the one to keep the timer.
+    Waiting(Option<Nanos>),
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub(crate) struct Core {
+    bounds: Bounds,
+    rules: Vec<Rule>,
+    accounts: Vec<Account>,
+    free_accounts: Vec<u32>,
+    /// For each rule: its one account, where its scope is global.
+    global: Vec<Option<u32>>,
+    keyed: HashMap<(u32, Key), u32>,
+    /// Where the search for idle keys goes on.
+    hand: usize,
+    /// For each rule: the account of those keys that no place was left for.
+    overflow: HashMap<u32, u32>,
+    by_model: bool,
+    /// How long a lane waits for its first answer, where limits are to prove themselves.
+    probe: Option<Nanos>,
+    lanes: Vec<Lane>,
+    free_lanes: Vec<u32>,
+    lane_of: HashMap<Option<Arc<str>>, u32>,
+    skew: Skew,
+    queue: Queue,
+    queue_bytes: u64,
+    deadlines: BTreeSet<(Nanos, u64)>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    in_flight: usize,
+    keeper: Option<u64>,
+    next: Nanos,
+    armed: Nanos,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Model(Option<Arc<str>>),
+    Principal(Option<Principal>),
+}
+
+impl Core {
+    pub(crate) fn new(rules: Vec<Rule>, bounds: Bounds) -> Self {
+        let by_model = bounds.learn || rules.iter().any(|rule| rule.scope == Scope::Model);
+        let auto = |rule: &&Rule| rule.enforcement == Enforcement::Auto && rule.is_the_providers();
+        let probe = rules.iter().filter(auto).map(|rule| rule.rate.period).min();
+        let mut core = Self {
+            bounds,
+            probe: probe.map(|period| (period / 20).min(MOST_PROBE)),
+            accounts: Vec::new(),
+            free_accounts: Vec::new(),
+            global: Vec::new(),
+            keyed: HashMap::new(),
+            hand: 0,
+            overflow: HashMap::new(),
+            by_model,
+            lanes: vec![Lane::default()],
+            free_lanes: Vec::new(),
+            lane_of: HashMap::from([(None, 0)]),
+            skew: Skew::default(),
+            queue: Queue::default(),
+            queue_bytes: 0,
+            deadlines: BTreeSet::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            in_flight: 0,
+            keeper: None,
+            next: NEVER,
+            armed: 0,
+            rules,
+        };
+        for index in 0..core.rules.len() {
+            let account =
+                (core.rules[index].scope == Scope::Global).then(|| core.open(index as u32, None));
+            core.global.push(account);
+        }
+        core
+    }
+
+    pub(crate) fn queued(&self) -> (usize, u64) {
+        (self.queue.len(), self.queue_bytes)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(crate) fn gated(&self, now: Nanos) -> Option<Nanos> {
+        self.lane_of
+            .values()
+            .filter_map(|&lane| self.lanes[lane as usize].gate.shut_for(now))
+            .max()
+    }
+
+    /// Every account in use with its rule.
+    pub(crate) fn each_account(&mut self, mut show: impl FnMut(&Rule, &mut Account)) {
+        let mut used: Vec<u32> = self.global.iter().flatten().copied().collect();
+        used.extend(self.keyed.values());
+        used.extend(self.overflow.values());
+        for lane in self.lane_of.values() {
+            used.extend(&self.lanes[*lane as usize].learned);
+        }
+        used.sort_unstable_by_key(|&id| (self.accounts[id as usize].rule, id));
+        for id in used {
+            let account = &mut self.accounts[id as usize];
+            show(&self.rules[account.rule as usize], account);
+        }
+    }
+}
+
+fn units_of(unit: Unit, cost: &Cost) -> u64 {
+    match unit {
+        Unit::Requests => cost.requests,
+        Unit::Tokens => cost.tokens,
+        Unit::InputTokens => cost.input,
+        Unit::OutputTokens => cost.output,
+    }
+}
+
+fn index_of(ticket: u64) -> usize {
+    (ticket & u64::from(u32::MAX)) as usize
+}
+
+fn ticket_of(generation: u32, id: usize) -> u64 {
+    u64::from(generation) << 32 | id as u64
+}
+
+/// Adds a flow; one that is there already may come twice, for a while.
+fn push_new(list: &mut Vec<u32>, flow: u32) {
+    if list.len() >= 64 && list.len().is_power_of_two() {
+        list.sort_unstable();
+        list.dedup();
+    }
+    if list.last() != Some(&flow) {
+        list.push(flow);
+    }
+}

@@ -1,0 +1,329 @@
+//! The state machine against an oracle, in random histories.
+use std::{collections::VecDeque, task::Waker, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{engine::rate::narrow, limit::Limit, store::Settlement};
+
+const W: Nanos = 6 * SECOND;
+const LIMITS: [u64; 2] = [20, 1000];
+
+fn core(enforcement: Enforcement, queue_len: usize) -> Core {
+    let period = Duration::from_nanos(W);
+    let limits = [
+        Limit::requests(LIMITS[0]).per(period),
+        Limit::tokens(LIMITS[1]).per(period),
+    ];
+    let rules = limits
+        .map(|limit| Rule::told(&limit.enforcement(enforcement)))
+        .to_vec();
+    Core::new(
+        rules,
+        Bounds {
+            queue_len,
+            queue_bytes: u64::MAX,
+            max_wait: NEVER,
+            run_alone: false,
+            learn: false,
+            usual: 60 * SECOND,
+        },
+    )
+}
+
+fn arrival(tokens: u64, user: u64) -> Arrival {
+    Arrival {
+        cost: Cost::request().tokens(tokens, 0),
+        model: None,
+        principal: Some(Principal::from_digest(user)),
+        weight: 4,
+        until: NEVER,
+        bytes: 10,
+    }
+}
+
+/// One step of a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive {
+        tokens: u64,
+        user: u64,
+    },
+    /// The oldest request that is held is sent; it takes so long to arrive.
+    Send {
+        way: Nanos,
+    },
+    /// Some sent request is answered.
+    Answer {
+        which: usize,
+        stated: bool,
+    },
+    /// Some request that waits, or is held or sent, goes away.
+    Leave {
+        which: usize,
+    },
+    /// Some request is over.
+    End {
+        which: usize,
+        how: u8,
+    },
+    Pass {
+        time: Nanos,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (1u64..400, 0u64..4).prop_map(|(tokens, user)| Step::Arrive { tokens, user }),
+        4 => (0..900 * MILLI).prop_map(|way| Step::Send { way }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, stated)| Step::Answer { which, stated }),
+        1 => any::<usize>().prop_map(|which| Step::Leave { which }),
+        3 => (any::<usize>(), 0u8..3).prop_map(|(which, how)| Step::End { which, how }),
+        4 => (0..SECOND).prop_map(|time| Step::Pass { time }),
+    ]
+}
+
+/// What the test knows of a request.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    ticket: u64,
+    tokens: u64,
+    sent: Option<Nanos>,
+    arrived: Nanos,
+}
+
+#[derive(Default)]
+struct World {
+    now: Nanos,
+    waiting: VecDeque<(u64, u64)>,
+    held: VecDeque<Known>,
+    sent: Vec<Known>,
+    /// What the provider saw: arrival and tokens.
+    log: Vec<(Nanos, u64)>,
+    granted: usize,
+}
+
+impl World {
+    /// Polls whoever waits, as woken tasks would, until nobody hears anything new.
+    fn settle(&mut self, core: &mut Core) {
+        loop {
+            let mut heard = false;
+            for _ in 0..self.waiting.len() {
+                let (ticket, tokens) = self.waiting.pop_front().unwrap();
+                let mut wakes = Vec::new();
+                match core.poll(self.now, ticket, Waker::noop(), &mut wakes) {
+                    Heard::Waiting(_) => self.waiting.push_back((ticket, tokens)),
+                    Heard::Admitted => {
+                        heard = true;
+                        self.granted += 1;
+                        self.held.push_back(Known {
+                            ticket,
+                            tokens,
+                            sent: None,
+                            arrived: 0,
+                        });
+                    }
+                    Heard::Refused(_) => heard = true,
+                }
+            }
+            if !heard {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step, core: &mut Core) {
+        let wakes = &mut Vec::new();
+        match step {
+            Step::Arrive { tokens, user } => {
+                match core.arrive(self.now, &arrival(tokens, user), wakes) {
+                    Arrived::Admitted(ticket) => {
+                        self.held.push_back(Known {
+                            ticket,
+                            tokens,
+                            sent: None,
+                            arrived: 0,
+                        });
+                    }
+                    Arrived::Waiting(ticket) => self.waiting.push_back((ticket, tokens)),
+                    Arrived::Refused(_) => {}
+                }
+            }
+            Step::Send { way } => {
+                if let Some(mut known) = self.held.pop_front() {
+                    core.sent(self.now, known.ticket, wakes);
+                    known.sent = Some(self.now);
+                    known.arrived = self.now + way;
+                    self.log.push((known.arrived, known.tokens));
+                    self.sent.push(known);
+                }
+            }
+            Step::Answer { which, stated } => {
+                let now = self.now;
+                let there: Vec<_> = self.sent.iter().filter(|k| k.arrived <= now).collect();
+                if !there.is_empty() {
+                    let known = there[which % there.len()];
+                    // Truthful: it worked from the arrival until now.
+                    let head = Head {
+                        stated: &[],
+                        processing: stated.then(|| now - known.arrived),
+                        refusal: None,
+                    };
+                    core.head(now, known.ticket, head, wakes);
+                }
+            }
+            Step::Leave { which } => {
+                if !self.waiting.is_empty() {
+                    let (ticket, _) = self.waiting.remove(which % self.waiting.len()).unwrap();
+                    core.leave(self.now, ticket, wakes);
+                    core.leave(self.now, ticket, wakes);
+                }
+            }
+            Step::End { which, how } => {
+                if !self.sent.is_empty() {
+                    let known = self.sent.swap_remove(which % self.sent.len());
+                    // Nothing that the provider would not give back: it keeps all of it.
+                    let how = if how == 0 {
+                        Settlement::Actual(Cost::request().tokens(known.tokens, 0))
+                    } else {
+                        Settlement::Keep
+                    };
+                    core.settle(self.now, known.ticket, how, wakes);
+                    core.settle(self.now, known.ticket, Settlement::AllBack, wakes);
+                }
+            }
+            Step::Pass { time } => self.now += time,
+        }
+        self.settle(core);
+    }
+
+    /// All that is open ends, and time passes until nobody waits.
+    fn finish(&mut self, core: &mut Core) {
+        for _ in 0..100_000 {
+            if let Some(known) = self.held.pop_front() {
+                core.settle(self.now, known.ticket, Settlement::AllBack, &mut Vec::new());
+            } else if let Some(known) = self.sent.pop() {
+                core.settle(self.now, known.ticket, Settlement::Keep, &mut Vec::new());
+            } else if self.waiting.is_empty() {
+                return;
+            } else {
+                self.now += W / 50;
+            }
+            self.settle(core);
+        }
+        panic!("{} wait for ever", self.waiting.len());
+    }
+}
+
+fn in_any_window(log: &[(Nanos, u64)], cost: impl Fn(u64) -> u64) -> u64 {
+    let mut log = log.to_vec();
+    log.sort_unstable();
+    let mut most = 0;
+    for (i, &(at, _)) in log.iter().enumerate() {
+        let within = log[..=i].iter().filter(|&&(other, _)| other + W > at);
+        most = most.max(within.map(|&(_, tokens)| cost(tokens)).sum());
+    }
+    most
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_happens_no_window_of_the_provider_holds_more_than_the_limit(
+        steps in prop::collection::vec(step(), 1..250),
+    ) {
+        let mut core = core(Enforcement::Rolling, 1000);
+        let mut world = World::default();
+        for step in steps {
+            world.take(step, &mut core);
+        }
+        prop_assert!(in_any_window(&world.log, |_| 1) <= LIMITS[0]);
+        prop_assert!(in_any_window(&world.log, |tokens| tokens) <= LIMITS[1]);
+    }
+
+    #[test]
+    fn whatever_happens_nothing_is_left_behind_and_nobody_waits_for_ever(
+        steps in prop::collection::vec(step(), 1..250),
+        bucket in any::<bool>(),
+    ) {
+        let enforcement = if bucket { Enforcement::Bucket { burst: None } } else { Enforcement::Auto };
+        let mut core = core(enforcement, 30);
+        let mut world = World::default();
+        for step in steps {
+            world.take(step, &mut core);
+            prop_assert_eq!(core.queued().0, world.waiting.len());
+            prop_assert_eq!(core.in_flight(), world.held.len() + world.sent.len());
+        }
+        world.finish(&mut core);
+        prop_assert_eq!((core.queued(), core.in_flight()), ((0, 0), 0));
+        prop_assert!(core.deadlines.is_empty());
+        let mut left = Vec::new();
+        core.each_account(|_, account| left.push((account.reserved, account.backlog, account.holders)));
+        prop_assert_eq!(left, vec![(0, 0, 0); 2]);
+        prop_assert_eq!(core.free.len(), core.entries.len());
+    }
+
+    #[test]
+    fn no_cost_and_no_time_overflows(
+        costs in prop::collection::vec((0u64..=1 << 63, 0u64..u64::MAX / 4), 1..40),
+        amount in 1u64..=1 << 62,
+    ) {
+        for enforcement in [
+            Enforcement::Auto,
+            Enforcement::Fixed,
+            Enforcement::Bucket { burst: None },
+            Enforcement::Quantised { slice: Duration::from_millis(100) },
+        ] {
+            let rule = Rule::told(&Limit::tokens(amount).per_minute().enforcement(enforcement));
+            let bounds = Bounds {
+                queue_len: 10,
+                queue_bytes: 100,
+                max_wait: narrow(Duration::MAX.as_nanos()),
+                run_alone: true,
+                learn: true,
+                usual: 60 * SECOND,
+            };
+            let mut core = Core::new(vec![rule], bounds);
+            let mut now = 0u64;
+            let wakes = &mut Vec::new();
+            for &(tokens, time) in &costs {
+                now = now.saturating_add(time / 40);
+                if let Arrived::Admitted(ticket) = core.arrive(now, &arrival(tokens, 1), wakes) {
+                    core.sent(now, ticket, wakes);
+                    let head = Head { stated: &[], processing: Some(time), refusal: Some((None, Some(time))) };
+                    core.head(now, ticket, head, wakes);
+                    core.settle(now, ticket, Settlement::Actual(Cost::request().tokens(tokens, tokens)), wakes);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wake_up_is_for_one_who_is_admitted_or_who_is_to_keep_the_timer() {
+    // T21
+    let mut core = core(Enforcement::Rolling, 20_000);
+    let wakes = &mut Vec::new();
+    let mut tickets = Vec::new();
+    for _ in 0..10_000 {
+        match core.arrive(0, &arrival(1, 1), wakes) {
+            Arrived::Waiting(ticket) => tickets.push(ticket),
+            Arrived::Admitted(ticket) => core.sent(0, ticket, &mut Vec::new()),
+            Arrived::Refused(_) => unreachable!("the queue is long enough"),
+        }
+    }
+    let mut keepers = 0;
+    for &ticket in &tickets {
+        match core.poll(0, ticket, Waker::noop(), wakes) {
+            Heard::Waiting(Some(_)) => keepers += 1,
+            Heard::Waiting(None) => {}
+            _ => unreachable!("nothing has changed"),
+        }
+    }
+    assert_eq!(keepers, 1, "one keeps the timer for all");
+    wakes.clear();
+    core.tick(2 * W, wakes);
+    // Those who are admitted, and the next to keep the timer.
+    assert_eq!(wakes.len(), LIMITS[0] as usize + 1);
+}
