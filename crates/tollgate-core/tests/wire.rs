@@ -289,3 +289,48 @@ fn an_exhausted_bucket_shows_in_the_limits() {
     );
     assert_eq!(limits[1].window_inferred(), None);
 }
+
+// R21, R22: retry and fallback may act until then
+#[test]
+fn content_starts_with_the_first_piece_of_it() {
+    let before: &[&str] = &[
+        ": ping\n\n",
+        "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+        "data: {\"type\":\"message_start\",\"message\":{\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":1}}}\n\n",
+        "data: {\"type\":\"content_block_start\",\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+        "data: {\"type\":\"response.created\",\"response\":{\"status\":\"in_progress\",\"output\":[]}}\n\n",
+        "data: {\"type\":\"response.in_progress\",\"response\":{\"status\":\"in_progress\"}}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"usage\":null}\n\n",
+        "data: {\"choices\":[],\"prompt_filter_results\":[{\"prompt_index\":0}]}\n\n",
+        "data: {\"type\":\"message-start\",\"delta\":{\"message\":{\"role\":\"assistant\",\"content\":[],\"tool_plan\":\"\"}}}\n\n",
+        "data: {\"error\":{\"message\":\"\",\"type\":\"server_error\"}}\n\n",
+    ];
+    let content: &[&str] = &[
+        "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"a\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"\"}}]}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+        "data: {\"choices\":[{\"text\":\"a\"}]}\n\n",
+        "data: {\"type\":\"content_block_start\",\"content_block\":{\"type\":\"tool_use\",\"name\":\"f\"}}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"a\"}}\n\n",
+        "data: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n\n",
+        "data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n",
+        "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\",\"args\":{}}}]}}]}\n\n",
+    ];
+    let fixture = fixture::all()
+        .iter()
+        .find(|f| f.name == "openai_chat_stream")
+        .unwrap();
+    let started = |event: &str| {
+        let mut reader = reader(fixture);
+        reader.feed(&Bytes::copy_from_slice(event.as_bytes()));
+        reader.answer().content_started
+    };
+    for event in before {
+        assert!(!started(event), "{event}");
+    }
+    for event in content {
+        assert!(started(event), "{event}");
+    }
+}

@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn stated(pairs: &[(&'static str, &str)]) -> Option<(u128, Source)> {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_754_955_960);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_754_955_900);
         from_headers(&headers(pairs), now).map(|r| (r.wait.as_millis(), r.source))
     }
 
@@ -150,10 +150,10 @@ mod tests {
             ]),
             Some((3_000, Source::RetryAfter))
         );
-        // 23:46:00 by our clock
+        // Our own clock is a minute behind.
         assert_eq!(
             stated(&[("retry-after", at)]),
-            Some((3_000, Source::RetryAfter))
+            Some((63_000, Source::RetryAfter))
         );
         let gone = "Mon, 11 Aug 2025 23:45:00 GMT";
         assert_eq!(

@@ -153,6 +153,8 @@ mod tests {
             "{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":T}}",
             "{\"model\":P,\"choices\":[{\"delta\":{\"content\":T,\"reasoning\":T}}]}",
             "{\"error\":P,\"choices\":[{\"delta\":{\"content\":T}}]}",
+            "{\"text\":T,\"is_finished\":false}",
+            "{\"text\":T,\"is_finished\":true}",
             "{\"p\":P,\"contentBlockDelta\":{\"delta\":{\"text\":T}}}",
         ]);
         (shape, text.clone(), text, 0u32..12).prop_map(|(shape, text, padding, number)| {
@@ -171,6 +173,7 @@ mod tests {
             let (said, tally) = read(&first).unwrap();
             let mut template = Template::default();
             prop_assume!(Template::fits(&said));
+            prop_assert!(!said.last && said.finish.is_none() && !said.error);
             template.set(b"", first.as_bytes(), &said);
             prop_assert!(template.text(b"other", first.as_bytes()).is_none());
             prop_assert!(template.text(b"", first.as_bytes()).is_some());

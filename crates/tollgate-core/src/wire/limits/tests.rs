@@ -48,6 +48,7 @@ fn openai_states_requests_tokens_and_more() {
         ("x-ratelimit-reset-requests", "120ms"),
         ("x-ratelimit-limit-project-tokens", "30000"),
         ("x-ratelimit-remaining-input-images", "49999"),
+        ("x-ratelimit-reset-input-images", "7.6ms"),
         ("x-ratelimit-reset-tokens_usage_based", "6m0s"),
     ];
     assert_eq!(
@@ -55,7 +56,7 @@ fn openai_states_requests_tokens_and_more() {
         [
             "requests/- 500 499 go-duration:120",
             "project_tokens/- 30000 - -",
-            "input_images/- - 49999 -",
+            "input_images/- - 49999 go-duration:8",
             "tokens_usage_based/- - - go-duration:360000",
         ]
     );

@@ -135,6 +135,7 @@ impl<'a> Said<'a> {
                 Ok(())
             }
             b"done" | b"prompt_eval_count" | b"eval_count" => ollama::member(self, c, key, tally),
+            b"timings" => openai::timings(c, tally),
             b"text" | b"completion" | b"generation" | b"outputText" | b"generated_text" => {
                 self.generated(c)
             }

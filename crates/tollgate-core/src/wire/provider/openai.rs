@@ -3,7 +3,7 @@ use super::{Said, keep};
 use crate::wire::{
     json::{Cursor, Kind, Result, Word},
     prompt::Endpoint,
-    usage::tally::Tally,
+    usage::tally::{Tally, set},
 };
 
 /// Chat and legacy completions.
@@ -124,4 +124,18 @@ pub(super) fn groq<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>, tally: &mut Tall
         _ => c.skip().map(drop),
     })
     .map(drop)
+}
+
+/// llama.cpp counts here even when nobody asked for usage; what was cached is beside the prompt.
+pub(super) fn timings(c: &mut Cursor<'_>, tally: &mut Tally) -> Result {
+    let (mut prompt, mut cached) = (None, None);
+    c.object(|c, key| match key {
+        b"prompt_n" => set(&mut prompt, c),
+        b"cache_n" => set(&mut cached, c),
+        b"predicted_n" => set(&mut tally.spare_output, c),
+        _ => c.skip().map(drop),
+    })?;
+    let all = prompt.map(|n: u64| n.saturating_add(cached.unwrap_or(0)));
+    tally.spare_input = all.or(tally.spare_input);
+    Ok(())
 }
