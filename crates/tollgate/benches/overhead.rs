@@ -63,6 +63,18 @@ fn budget() -> Budget {
     .unwrap()
 }
 
+/// All four layers, as they usually stand.
+macro_rules! all_four {
+    ($service:expr) => {
+        ServiceBuilder::new()
+            .record_usage(UsageTotals::new())
+            .model_fallback(chain())
+            .retry_on_rate_limit(RateLimitPolicy::default())
+            .token_budget(budget())
+            .service($service)
+    };
+}
+
 /// One call, to the last byte of its answer.
 async fn call<S, B>(service: &mut S, uri: &str, body: &Bytes)
 where
@@ -84,19 +96,33 @@ where
     }
 }
 
-/// Nanoseconds of this thread's CPU per call.
-async fn cpu<S, B>(service: &mut S, uri: &str, body: &Bytes, calls: u32) -> f64
+/// A row of a table: a name, and so many calls of its service.
+struct Row<'a> {
+    name: &'static str,
+    calls: Box<dyn FnMut(u32) + 'a>,
+}
+
+fn row<'a, S, B>(
+    name: &'static str,
+    runtime: &'a tokio::runtime::Runtime,
+    uri: &'a str,
+    body: &'a Bytes,
+    mut service: S,
+) -> Row<'a>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + 'a,
     S::Error: std::fmt::Debug,
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Debug,
 {
-    let start = ThreadTime::now();
-    for _ in 0..calls {
-        call(service, uri, body).await;
-    }
-    start.elapsed().as_nanos() as f64 / f64::from(calls)
+    let calls = Box::new(move |calls| {
+        runtime.block_on(async {
+            for _ in 0..calls {
+                call(&mut service, uri, body).await;
+            }
+        });
+    });
+    Row { name, calls }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -104,48 +130,32 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Measures a list of named services against the first, round by round.
-macro_rules! compare {
-    ($title:expr, $runtime:expr, $uri:expr, $body:expr, $rounds:expr, $calls:expr, $($name:expr => $service:expr),+ $(,)?) => {{
-        println!("\n{}", $title);
-        let mut names = Vec::new();
-        let mut times: Vec<Vec<f64>> = Vec::new();
-        let mut allocations = Vec::new();
-        let mut at;
-        // Rounds outside, services inside: the rows of one round share the moment.
-        let mut services = ($({ names.push($name); times.push(Vec::new()); Some($service) },)+);
-        for _ in 0..$rounds {
-            at = 0;
-            compare!(@each services, |service| {
-                times[at].push($runtime.block_on(cpu(service, $uri, $body, $calls)));
-                at += 1;
-            }, $($name),+);
+/// Measures the rows against the first of them. Rounds outside, rows inside: those of one round share the moment.
+fn compare(title: &str, rounds: usize, calls: u32, mut rows: Vec<Row<'_>>) {
+    println!("\n{title}");
+    println!(
+        "{:<44} {:>10} {:>10} {:>8} {:>10}",
+        "", "CPU µs", "added µs", "allocs", "bytes"
+    );
+    let mut times = vec![Vec::new(); rows.len()];
+    for _ in 0..rounds {
+        for (row, times) in rows.iter_mut().zip(&mut times) {
+            let start = ThreadTime::now();
+            (row.calls)(calls);
+            times.push(start.elapsed().as_nanos() as f64 / f64::from(calls) / 1e3);
         }
-        compare!(@each services, |service| {
-            let info = allocation_counter::measure(|| $runtime.block_on(call(service, $uri, $body)));
-            allocations.push((info.count_total, info.bytes_total));
-        }, $($name),+);
-        println!("{:<44} {:>10} {:>10} {:>8} {:>10}", "", "CPU µs", "added µs", "allocs", "bytes");
-        let base = median(times[0].clone());
-        for ((name, times), (count, bytes)) in names.iter().zip(times).zip(allocations) {
-            let time = median(times);
-            println!("{name:<44} {:>10.2} {:>10.2} {count:>8} {bytes:>10}", time / 1e3, (time - base) / 1e3);
-        }
-    }};
-    (@each $services:ident, |$service:ident| $do:block, $a:expr) => {{
-        let $service = $services.0.as_mut().unwrap(); $do
-    }};
-    (@each $services:ident, |$service:ident| $do:block, $a:expr, $b:expr) => {{
-        compare!(@each $services, |$service| $do, $a);
-        let $service = $services.1.as_mut().unwrap(); $do
-    }};
-    (@each $services:ident, |$service:ident| $do:block, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {{
-        compare!(@each $services, |$service| $do, $a, $b);
-        { let $service = $services.2.as_mut().unwrap(); $do }
-        { let $service = $services.3.as_mut().unwrap(); $do }
-        { let $service = $services.4.as_mut().unwrap(); $do }
-        { let $service = $services.5.as_mut().unwrap(); $do }
-    }};
+    }
+    let times: Vec<f64> = times.into_iter().map(median).collect();
+    for (row, time) in rows.iter_mut().zip(&times) {
+        let counted = allocation_counter::measure(|| (row.calls)(1));
+        println!(
+            "{:<44} {time:>10.2} {:>10.2} {:>8} {:>10}",
+            row.name,
+            time - times[0],
+            counted.count_total,
+            counted.bytes_total,
+        );
+    }
 }
 
 fn chain() -> ModelChain {
@@ -156,20 +166,47 @@ fn over_an_empty_service(runtime: &tokio::runtime::Runtime, rounds: usize, calls
     let empty = || service_fn(|_: Request<Full<Bytes>>| async { Ok::<_, Infallible>(answer()) });
     let uri = "https://api.example/v1/chat/completions";
     for (size, calls) in [(200, calls), (400_000, calls / 50 + 1)] {
-        compare!(
-            format!("Over an empty service, a prompt of {size} bytes"),
-            runtime, uri, &prompt(size), rounds, calls,
-            "bare" => empty(),
-            "UsageRecorder" => ServiceBuilder::new().record_usage(UsageTotals::new()).service(empty()),
-            "ModelFallback" => ServiceBuilder::new().model_fallback(chain()).service(empty()),
-            "RetryOnRateLimit" => ServiceBuilder::new().retry_on_rate_limit(RateLimitPolicy::default()).service(empty()),
-            "TokenBudget" => ServiceBuilder::new().token_budget(budget()).service(empty()),
-            "all four" => ServiceBuilder::new()
-                .record_usage(UsageTotals::new())
-                .model_fallback(chain())
-                .retry_on_rate_limit(RateLimitPolicy::default())
-                .token_budget(budget())
-                .service(empty()),
+        let body = prompt(size);
+        let builder = ServiceBuilder::new;
+        let rows = vec![
+            row("bare", runtime, uri, &body, empty()),
+            row(
+                "UsageRecorder",
+                runtime,
+                uri,
+                &body,
+                builder().record_usage(UsageTotals::new()).service(empty()),
+            ),
+            row(
+                "ModelFallback",
+                runtime,
+                uri,
+                &body,
+                builder().model_fallback(chain()).service(empty()),
+            ),
+            row(
+                "RetryOnRateLimit",
+                runtime,
+                uri,
+                &body,
+                builder()
+                    .retry_on_rate_limit(RateLimitPolicy::default())
+                    .service(empty()),
+            ),
+            row(
+                "TokenBudget",
+                runtime,
+                uri,
+                &body,
+                builder().token_budget(budget()).service(empty()),
+            ),
+            row("all four", runtime, uri, &body, all_four!(empty())),
+        ];
+        compare(
+            &format!("Over an empty service, a prompt of {size} bytes"),
+            rounds,
+            calls,
+            rows,
         );
     }
 }
@@ -209,16 +246,16 @@ fn over_hyper(runtime: &tokio::runtime::Runtime, rounds: usize, calls: u32) {
         hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .build::<_, Full<Bytes>>(connector)
     };
-    compare!(
+    let body = prompt(200);
+    let rows = vec![
+        row("bare", runtime, &uri, &body, client()),
+        row("all four", runtime, &uri, &body, all_four!(client())),
+    ];
+    compare(
         "Over hyper-util on loopback, a prompt of 200 bytes",
-        runtime, &uri, &prompt(200), rounds, calls,
-        "bare" => client(),
-        "all four" => ServiceBuilder::new()
-            .record_usage(UsageTotals::new())
-            .model_fallback(chain())
-            .retry_on_rate_limit(RateLimitPolicy::default())
-            .token_budget(budget())
-            .service(client()),
+        rounds,
+        calls,
+        rows,
     );
 }
 
