@@ -197,7 +197,7 @@ impl Price {
     /// output that is missing counts as none where the input is known (embeddings).
     #[must_use]
     pub fn cost(&self, usage: &Usage) -> Cost {
-        let (input, output) = match (usage.input.get(), usage.output.get()) {
+        let (input, output) = match (usage.input.get(), usage.billed_output().get()) {
             (None, None) => return Cost::Unknown,
             (input, output) => (input, output.unwrap_or(0)),
         };

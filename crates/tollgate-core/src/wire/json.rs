@@ -151,14 +151,19 @@ impl<'a> Cursor<'a> {
         Ok(whole(raw))
     }
 
-    /// Takes a count that may also stand in a string.
+    /// Takes a number that may also stand in a string, as a count: rounded up.
     pub(crate) fn loose_count(&mut self) -> Result<Option<u64>> {
+        let up = |raw: &[u8]| {
+            whole(raw).or_else(|| {
+                let (integer, fraction) = raw.split_at(raw.iter().position(|b| *b == b'.')?);
+                let digits = fraction[1..].iter().all(u8::is_ascii_digit);
+                whole(integer).filter(|_| digits).map(|n| n + 1)
+            })
+        };
         match self.kind()? {
-            Kind::String => {
-                let text = self.string()?;
-                Ok(whole(text.to_str().trim().as_bytes()))
-            }
-            _ => self.count(),
+            Kind::String => Ok(up(self.string()?.to_str().trim().as_bytes())),
+            Kind::Number => Ok(up(self.scalar())),
+            _ => self.skip().map(|_| None),
         }
     }
 

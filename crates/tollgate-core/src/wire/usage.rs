@@ -70,9 +70,43 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The output that is billed: all of the total that is not input, where that is more than the output.
+    ///
+    /// Gemini's OpenAI-compatible answers leave reasoning out of the output and have it in the total only, unnamed.
+    ///
+    /// ```
+    /// use tollgate_core::wire::usage::{Count, Usage};
+    ///
+    /// let mut usage = Usage::default();
+    /// (usage.input, usage.output) = (Count::Exact(66), Count::Exact(6));
+    /// assert_eq!(usage.billed_output(), Count::Exact(6));
+    /// usage.total = Count::Exact(100);
+    /// assert_eq!(usage.billed_output(), Count::Exact(34));
+    /// ```
+    #[must_use]
+    pub fn billed_output(&self) -> Count {
+        match (self.input, self.output, self.total) {
+            (Count::Exact(input), Count::Exact(output), Count::Exact(total)) => {
+                Count::Exact(output.max(total.saturating_sub(input)))
+            }
+            _ => self.output,
+        }
+    }
+
     /// Takes over what a later report states, field by field: the last value that is not unknown wins.
     ///
     /// Reports are cumulative at every provider, so nothing is ever added up.
+    ///
+    /// ```
+    /// use tollgate_core::wire::usage::{Count, Usage};
+    ///
+    /// let mut usage = Usage::default();
+    /// usage.input = Count::Exact(28);
+    /// let mut later = Usage::default();
+    /// later.output = Count::Exact(13);
+    /// usage.merge(&later);
+    /// assert_eq!((usage.input, usage.output), (Count::Exact(28), Count::Exact(13)));
+    /// ```
     pub fn merge(&mut self, later: &Self) {
         let take = |mine: &mut Count, theirs: Count| {
             if theirs != Count::Unknown {

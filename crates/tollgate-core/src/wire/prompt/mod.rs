@@ -239,3 +239,6 @@ impl RequestFacts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
