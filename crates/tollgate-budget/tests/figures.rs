@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use support::{W, calls, run};
 use tollgate_budget::{Budget, Limit};
-use tollgate_sim::{Account, Enforcement, Latency, SimProvider};
+use tollgate_sim::{Enforcement, Latency, SimProvider};
 
 fn provider(enforcement: Enforcement, seed: u64) -> tollgate_sim::SimBuilder {
     SimProvider::builder()
@@ -29,21 +29,10 @@ fn told() -> Budget {
     Budget::in_memory([Limit::requests(455).per(W), Limit::tokens(220_000).per(W)]).unwrap()
 }
 
-fn show(name: &str, seed: u64, account: &Account) {
-    println!(
-        "{name} seed {seed}: admission {:.4} makespan {:.4} least {:?} 429s {}",
-        account.admission_ratio().unwrap(),
-        account.makespan_ratio().unwrap(),
-        account.least_span(),
-        account.totals.status_429,
-    );
-}
-
 async fn hold(enforcement: Enforcement, most: f64) {
     for seed in 1..=3 {
         let provider = provider(enforcement, seed).build();
         let (account, failed) = run(&provider, &told(), calls(seed, 2000), 512).await;
-        show(&format!("{enforcement:?}"), seed, &account);
         assert_eq!(account.totals.status_429, 0, "seed {seed}");
         assert_eq!(failed, 0, "seed {seed}");
         let ratio = account.admission_ratio().unwrap();
