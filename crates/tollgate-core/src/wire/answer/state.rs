@@ -58,8 +58,10 @@ impl State {
             usage_only: Vec::new(),
             template: Template::default(),
         };
-        bedrock_counts(headers, &mut state.tally);
-        state.settle_usage();
+        if endpoint == Endpoint::Invoke {
+            bedrock_counts(headers, &mut state.tally);
+            state.settle_usage();
+        }
         state
     }
 

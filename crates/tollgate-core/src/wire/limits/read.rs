@@ -194,7 +194,10 @@ pub(super) fn finite(text: &str) -> Option<f64> {
 
 fn reset(text: &str, headers: &HeaderMap, now: SystemTime) -> Option<Reset> {
     let from = || time::since_epoch(time::date(headers).unwrap_or(now));
-    let raw: Box<str> = text.chars().take(64).collect::<String>().into();
+    let raw: Box<str> = match text.char_indices().nth(64) {
+        Some((end, _)) => text[..end].into(),
+        None => text.into(),
+    };
     let (kind, millis) = if let Some(number) = finite(text) {
         if is_azure(headers) {
             (ResetKind::AzureNumber, None)
