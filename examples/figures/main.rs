@@ -28,7 +28,7 @@
 //! * **adm.**: the time from the first arrival to the last admission, over the least.
 //! * **wall**: from the start of the process to its end; **CPU**: user and system time of that process;
 //!   **RSS**: the most memory that it held. Both are read from `/proc` and so are known on Linux only.
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
@@ -53,6 +53,9 @@ struct Args {
     /// Lists the rows that there are.
     #[arg(long)]
     list: bool,
+    /// Writes what the provider saw, request by request, to DIR/ROW-SEED.json.
+    #[arg(long, value_name = "DIR")]
+    account: Option<PathBuf>,
     /// Shows what process_file says.
     #[arg(long)]
     verbose: bool,
@@ -94,6 +97,7 @@ fn run(args: &Args) -> Result<(), String> {
                 seed,
                 concurrency: args.concurrency,
                 verbose: args.verbose,
+                account: args.account.as_deref(),
             };
             let figures = runtime.block_on(run.measure(&programs))?;
             say(&figures.line(case.name, seed));

@@ -39,6 +39,7 @@ pub(crate) struct Run<'a> {
     pub(crate) seed: u64,
     pub(crate) concurrency: u32,
     pub(crate) verbose: bool,
+    pub(crate) account: Option<&'a Path>,
 }
 
 /// What it came to.
@@ -91,6 +92,12 @@ impl Run<'_> {
             .map_err(trouble)?;
         let account = ask(Method::GET, format!("{url}/sim/account")).await?;
         let account = serde_json::from_slice(&account).map_err(|error| error.to_string())?;
+        if let Some(directory) = self.account {
+            let all = ask(Method::GET, format!("{url}/sim/account?requests")).await?;
+            let name = format!("{}-{}.json", self.case.name, self.seed);
+            fs::create_dir_all(directory).map_err(trouble)?;
+            fs::write(directory.join(name), all).map_err(trouble)?;
+        }
         drop(provider);
         let answered = answered(&output).map_err(trouble)?;
         Ok(Figures {
