@@ -38,7 +38,12 @@ pub fn build(program: Program) -> Result<PathBuf, String> {
     ]);
     // Together, whichever is wanted: by itself, a package has other features of what both depend on, and all of
     // that would be built once more.
-    command.args(["--package", "tollgate-examples", "--example", "process_file"]);
+    command.args([
+        "--package",
+        "tollgate-examples",
+        "--example",
+        "process_file",
+    ]);
     command.args(["--package", "tollgate-sim", "--bin", "tollgate-sim"]);
     command.args(["--features", "tollgate-sim/server"]);
     if !cfg!(debug_assertions) {
