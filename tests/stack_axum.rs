@@ -1,12 +1,15 @@
 //! The layers around an axum router, as a gateway has them. X05.
 use axum::{Router, body::Body, routing::post};
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tollgate::{call::Attempts, prelude::*};
 use tollgate_sim::script::{Reply, Scripted};
-use tollgate_tests::Layers;
+use tollgate_tests::{Layers, chat, send};
 use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_http::timeout::TimeoutLayer;
 
 fn router(provider: Scripted, layers: &Layers) -> Router {
     let upstream = ServiceBuilder::new()
@@ -86,4 +89,24 @@ async fn the_layers_stand_on_a_router_as_server_middleware() {
         "the request was admitted"
     );
     assert_eq!(layers.usage.snapshot().all.calls, 1);
+}
+
+// R13
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_tower_http_inside_the_retry_is_tried_again() {
+    let layers = Layers::new();
+    let provider = Scripted::new([Reply::pending(), Reply::chat("model-a", 9, 2)]);
+    let client = ServiceBuilder::new()
+        .retry_on_rate_limit(layers.policy.clone())
+        .map_response(|response: Response<Body>| response)
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            Duration::from_secs(5),
+        ))
+        .map_response(|response: Response<tollgate_sim::SimBody>| response.map(Body::new))
+        .service(provider.clone());
+    let (head, body) = send(client, chat("model-a")).await;
+    assert_eq!(head.status(), 200);
+    assert!(body.is_some(), "whole");
+    assert_eq!(provider.count(), 2, "the one that hung, and another");
 }
