@@ -7,7 +7,9 @@
 //! 1. when it is sent: then, and the longest way that must be reckoned with (one second, until less is learned);
 //! 2. when its answer comes at `h`: `h` less the time that the provider says it worked, which leaves only the way back
 //!    in it; or, where it says nothing, `h` less most of the smallest latency seen, but not later than (1), for a long
-//!    answer would hold its place for ever.
+//!    answer would hold its place for ever. The premise is that the way there takes at most a quarter of a latency.
+//!    Where it takes more (an answer at once, over a slow line) and nothing is stated, entries are dated too early by
+//!    the difference, and a provider with a rolling window may refuse what follows within it.
 //!
 //! A little is added for what lies between the provider's admission and its clock. What this costs is the way back,
 //! once a window; dating by `h` alone would cost a whole latency, and dating by send times costs refusals.

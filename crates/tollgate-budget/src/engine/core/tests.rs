@@ -163,10 +163,14 @@ impl World {
                 let there: Vec<_> = self.sent.iter().filter(|k| k.arrived <= now).collect();
                 if !there.is_empty() {
                     let known = there[which % there.len()];
+                    let (sent, arrived) = (known.sent.unwrap(), known.arrived);
+                    // An answer that states nothing is dated on the premise that the way there is at most a quarter of
+                    // its latency; a provider so near to its answers that it is more has to state its time.
+                    let stated = stated || 4 * (arrived - sent) > now - sent;
                     // Truthful: it worked from the arrival until now.
                     let head = Head {
                         stated: &[],
-                        processing: stated.then(|| now - known.arrived),
+                        processing: stated.then(|| now - arrived),
                         refusal: None,
                     };
                     core.head(now, known.ticket, head, wakes);
