@@ -5,9 +5,13 @@ use super::{
     book::{Book, Correction, Since},
     evidence::Reading,
     headers::Stated,
+    history::History,
     rate::{NEVER, Nanos, Rate, Span, narrow},
 };
 use crate::limit::{Enforcement, Exhausted, Limit, Scope, Unit};
+
+/// Periods for which a refusal is remembered.
+const DOUBT: u64 = 10;
 
 /// A limit as it was told or learned.
 #[derive(Clone, Debug)]
@@ -97,8 +101,13 @@ pub(crate) struct Account {
     unsent: u128,
     /// Somebody needs the place of what is not sent.
     crowded: bool,
-    total: u128,
+    taken: History,
     stated_at: Nanos,
+    /// Until then our books get no benefit of the doubt: a refusal showed that they can be ahead of the provider's.
+    doubted_until: Nanos,
+    doubted_at: Nanos,
+    /// What strangers use before we hear of it; grows with each refusal.
+    margin: Nanos,
 }
 
 impl Account {
@@ -115,8 +124,11 @@ impl Account {
             parked: Vec::new(),
             unsent: 0,
             crowded: false,
-            total: 0,
+            taken: History::default(),
             stated_at: 0,
+            doubted_until: 0,
+            doubted_at: 0,
+            margin: 0,
         }
     }
 
@@ -172,10 +184,10 @@ impl Account {
                 hi: now.saturating_add(way),
             };
             self.book.take(now, self.rate, take.span, take.units);
-            self.total += u128::from(take.units);
+            self.taken.add(now, take.units);
         }
         take.own_at_send = self.book.own(now, self.rate);
-        take.total_at_send = self.total;
+        take.total_at_send = self.taken.total();
         crowded
     }
 
@@ -207,7 +219,7 @@ impl Account {
         }
         self.reserved = self.reserved.saturating_sub(u128::from(take.units));
         if units != take.units {
-            self.total += u128::from(units.saturating_sub(take.units));
+            self.taken.add(now, units.saturating_sub(take.units));
             self.book
                 .change(now, self.rate, (take.span, take.units), (take.span, units));
             take.units = units;
@@ -236,15 +248,23 @@ impl Account {
             let amount = stated.amount();
             self.limit_is(now, self.ceiling.map_or(amount, |told| amount.min(told)));
         }
+        // What strangers have used since the provider counted is not known. As much as they may have used is covered
+        // by dating its count as late as its answer, or later; that shifts the books once and costs no throughput.
+        let since = if now < self.doubted_until {
+            Since::Exactly(now.saturating_add(self.margin))
+        } else {
+            since
+        };
         let seen = Correction {
             left: stated.left(),
             since,
             until: arrival,
-            own: take.own_at_send + self.total.saturating_sub(take.total_at_send),
-            end: stated
+            own: take.own_at_send + self.taken.by(arrival).saturating_sub(take.total_at_send),
+            margin: self.margin_units(now),
+            reset: stated
                 .reset
                 .filter(|_| stated.used() > 0.0)
-                .map(|(reset, _)| now.saturating_add(reset)),
+                .map(|(reset, _)| reset),
         };
         self.book.correct(now, self.rate, seen);
         if let Some(reading) = reading(arrival, stated) {
@@ -252,9 +272,38 @@ impl Account {
         }
     }
 
+    /// What strangers may have used since the provider counted.
+    fn margin_units(&self, now: Nanos) -> u64 {
+        if now >= self.doubted_until {
+            return 0;
+        }
+        let units = u128::from(self.margin) * u128::from(self.rate.amount);
+        narrow(units / u128::from(self.rate.period))
+    }
+
     /// The provider refused, for as long as it says, a request that our books had room for.
-    pub(crate) fn refused(&mut self, wait: Option<Nanos>) {
-        self.book.refused(wait, self.rate.period);
+    pub(crate) fn refused(
+        &mut self,
+        now: Nanos,
+        sent: Nanos,
+        units: u64,
+        wait: Option<Nanos>,
+        stated: Option<&Stated>,
+    ) {
+        if sent >= self.doubted_at {
+            // Once for all that were on their way.
+            self.doubted_at = now;
+            let most = self.rate.period / 10;
+            self.margin = (self.margin + self.rate.period / 100).min(most);
+        }
+        if now >= self.doubted_until {
+            self.margin = 0;
+        }
+        self.doubted_until = now.saturating_add(self.rate.period.saturating_mul(DOUBT));
+        let reset = stated
+            .and_then(|stated| stated.reset)
+            .map(|(reset, _)| reset);
+        self.book.refused(self.rate, units, wait, reset);
     }
 
     /// It is learned, from headers alone. `over`: units of requests that were made and are over.
@@ -276,7 +325,8 @@ impl Account {
             since: Since::Exactly(now),
             until: now,
             own,
-            end: None,
+            margin: 0,
+            reset: None,
         };
         self.book.correct(now, self.rate, seen);
     }

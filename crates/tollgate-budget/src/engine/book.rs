@@ -49,8 +49,10 @@ pub(crate) struct Correction {
     pub(crate) until: Nanos,
     /// The most that our own entries can have in that count.
     pub(crate) own: u128,
-    /// When it says that the limit is full, or its window ends.
-    pub(crate) end: Option<Nanos>,
+    /// Units that strangers may have used since, where there are any.
+    pub(crate) margin: u64,
+    /// In what time it says that the limit is full, or its window ends.
+    pub(crate) reset: Option<Nanos>,
 }
 
 impl Book {
@@ -200,14 +202,27 @@ impl Book {
         // Where less was told than the provider allows, what is left over is not ours to use, nor used up.
         let used = rate.amount.saturating_sub(seen.left);
         let burst = self.burst(rate);
+        let at = match seen.since {
+            Since::NotBefore(at) => at.saturating_sub(HEADROOM),
+            // A small bucket would seem empty for ever if all answers were dated later than it takes to fill.
+            Since::Exactly(at) => at.min(seen.until.saturating_add(rate.time_of(burst) / 4)),
+        };
         if let Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } = self {
-            let at = match seen.since {
-                Since::NotBefore(at) => at.saturating_sub(HEADROOM),
-                Since::Exactly(at) => at,
-            };
             bucket.correct(at, rate, burst.saturating_sub(seen.left));
         }
-        let strangers = narrow(u128::from(used).saturating_sub(seen.own));
+        if let Self::Auto {
+            bucket, evidence, ..
+        } = self
+        {
+            // What `remaining` cannot show, a debt, the reset of a bucket does.
+            if let Some(reset) = seen.reset.filter(|_| evidence.bucket()) {
+                bucket.not_full_before(at.saturating_add(reset.min(2 * rate.period)), rate);
+            }
+        }
+        let strangers = match narrow(u128::from(used).saturating_sub(seen.own)) {
+            0 => 0,
+            units => units.saturating_add(seen.margin),
+        };
         match self {
             Self::Bucket { .. } => {}
             Self::Rolling(log) | Self::Auto { rolling: log, .. } => {
@@ -215,8 +230,8 @@ impl Book {
             }
             Self::Quantised { long, .. } => long.stranger(now, seen.until, strangers),
             Self::Fixed(fixed) => {
-                if let Some(end) = seen.end {
-                    fixed.align(now, rate.period, end);
+                if let Some(reset) = seen.reset {
+                    fixed.align(now, rate.period, now.saturating_add(reset));
                 }
                 fixed.correct(now, rate.period, used);
             }
@@ -238,13 +253,27 @@ impl Book {
         }
     }
 
-    /// The provider refused what was within our books, and said for how long.
-    pub(crate) fn refused(&mut self, wait: Option<Nanos>, period: Nanos) {
+    /// The provider refused so many units, which were within our books; it said for how long, and when it is full.
+    pub(crate) fn refused(
+        &mut self,
+        rate: Rate,
+        units: u64,
+        wait: Option<Nanos>,
+        reset: Option<Nanos>,
+    ) {
         if let Self::Auto { evidence, .. } = self {
+            let refill = rate.time_of(units);
             // A bucket that was a little emptier than ours says so with a short wait. A window that has not rolled
             // yet says a long one.
-            let short = wait.is_some_and(|wait| wait > 0 && wait <= period / 20);
-            evidence.refused(short);
+            let short = wait.is_some_and(|wait| wait > 0 && wait <= refill + rate.period / 20);
+            // In a bucket, even one in debt, what was asked for fits a whole refill less its own before it is full.
+            let apart = wait
+                .zip(reset)
+                .map(|(wait, reset)| reset.saturating_sub(wait));
+            let whole = rate.period.saturating_sub(refill);
+            let in_debt = apart.is_some_and(|apart| apart.abs_diff(whole) <= rate.period / 50)
+                && reset > Some(rate.period);
+            evidence.refused(short || in_debt);
         }
     }
 

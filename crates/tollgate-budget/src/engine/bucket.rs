@@ -100,6 +100,11 @@ impl Bucket {
         self.full_at = time(at, rate);
     }
 
+    /// The provider's will not be full before `at`.
+    pub(crate) fn not_full_before(&mut self, at: Nanos, rate: Rate) {
+        self.full_at = self.full_at.max(time(at, rate));
+    }
+
     /// Units used now.
     pub(crate) fn used(&self, now: Nanos, rate: Rate) -> u64 {
         let used = self.full_at.saturating_sub(time(now, rate));

@@ -104,13 +104,13 @@ impl Evidence {
 
     /// The provider refused what a bucket would have taken; `short`: only for a little while.
     ///
-    /// A short refusal weighs as much as an answer that disagrees. Any other undoes the proof, and the next one must
-    /// be twice as good.
+    /// A bucket that strangers share refuses now and then, for a moment: that weighs little. Any other refusal undoes
+    /// the proof, and the next one must be twice as good.
     pub(crate) fn refused(&mut self, short: bool) {
         if !self.proven {
             return;
         }
-        self.bits -= AGAINST;
+        self.bits -= 1;
         if !short || self.bits <= 0 {
             let needed = (self.needed * 2).min(MOST);
             *self = Self {

@@ -2,8 +2,8 @@
 //!
 //! A 429 is a fact about the key and not about one request: whoever else is sent before the stated wait is over will be
 //! refused too, and refusals count. When the gate opens, those who waited do not all run at once, for that is the
-//! next refusal: they are let through at the limit's own pace, until an answer has shown that the provider takes
-//! requests again, or a period has passed.
+//! next refusal: they are let through at the limit's own pace, until an answer has stated what is left, or a period has
+//! passed. Answers that state nothing let the pace grow, and end it after a few.
 use super::rate::{Nanos, SECOND};
 
 /// A gate that a refusal shuts.
@@ -13,7 +13,11 @@ pub(crate) struct Gate {
     paced_until: Nanos,
     next: Nanos,
     refusals: u32,
+    served: u32,
 }
+
+/// Answers without a statement of what is left, after which the pace ends.
+const ENOUGH: u32 = 16;
 
 impl Gate {
     /// When a request may pass.
@@ -37,18 +41,12 @@ impl Gate {
     /// A request passes; the next one may after `step`, while the pace is kept.
     pub(crate) fn pass(&mut self, now: Nanos, step: Nanos) {
         if now < self.paced_until {
-            self.next = now.saturating_add(step);
+            self.next = now.saturating_add(step / u64::from(1 + self.served));
         }
     }
 
     /// The provider refused, and said how long to wait, or nothing. A shorter wait never undoes a longer one.
-    pub(crate) fn refused(
-        &mut self,
-        now: Nanos,
-        sent: Nanos,
-        wait: Option<Nanos>,
-        longest: Nanos,
-    ) -> bool {
+    pub(crate) fn refused(&mut self, now: Nanos, sent: Nanos, wait: Option<Nanos>, longest: Nanos) {
         // One round of refusals counts once, however many were on their way.
         if sent >= self.open_at {
             self.refusals = self.refusals.saturating_add(1);
@@ -56,18 +54,20 @@ impl Gate {
         let unstated = (SECOND / 2) << self.refusals.saturating_sub(1).min(4);
         let wait = wait.filter(|&wait| wait > 0).unwrap_or(unstated);
         let open_at = now.saturating_add(wait.min(longest));
-        let later = open_at > self.open_at;
         self.open_at = self.open_at.max(open_at);
         self.paced_until = self.open_at.saturating_add(longest);
         self.next = self.open_at;
-        later
+        self.served = 0;
     }
 
-    /// An answer that is no refusal came for a request that was sent then.
-    pub(crate) fn served(&mut self, sent: Nanos) {
+    /// An answer that is no refusal came for a request that was sent then; `stated`: it says what is left.
+    pub(crate) fn served(&mut self, sent: Nanos, stated: bool) {
         if sent >= self.open_at && self.paced_until > 0 {
-            self.paced_until = 0;
-            self.refusals = 0;
+            self.served += 1;
+            if stated || self.served >= ENOUGH {
+                self.paced_until = 0;
+                self.refusals = 0;
+            }
         }
     }
 }
@@ -98,9 +98,9 @@ mod tests {
         assert!(gate.is_open(SECOND));
         gate.pass(SECOND, SECOND / 10);
         assert_eq!(gate.opens_at(SECOND), SECOND + SECOND / 10);
-        gate.served(0);
+        gate.served(0, true);
         assert!(!gate.is_open(SECOND), "sent before the gate was shut");
-        gate.served(SECOND);
+        gate.served(SECOND, true);
         assert!(gate.is_open(SECOND));
     }
 

@@ -7,6 +7,7 @@ mod evidence;
 mod fixed;
 mod gate;
 pub(crate) mod headers;
+mod history;
 mod learn;
 mod queue;
 pub(crate) mod rate;

@@ -7,7 +7,8 @@ use tollgate_core::{
 };
 
 use super::{
-    Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of, units_of,
+    Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, Probe, index_of, ticket_of,
+    units_of,
 };
 use crate::{
     charging::Cost,
@@ -207,10 +208,10 @@ impl Core {
             now
         } else if self.bounds.learn && !lane.learner.done() {
             NEVER
-        } else if lane.answered {
-            now
+        } else if let Probe::Since(_, until) = lane.probe {
+            until
         } else {
-            lane.probe_until.unwrap_or(now)
+            now
         }
     }
 

@@ -1,7 +1,7 @@
 //! The life of an admitted request: sent, answered, settled.
 use std::task::Waker;
 
-use super::{Core, Entry, Head, PROBE, Phase, SLACK, index_of, units_of};
+use super::{Core, Entry, Head, PROBE, Phase, Probe, SLACK, index_of, units_of};
 use crate::{
     charging::Cost,
     engine::{
@@ -53,6 +53,7 @@ impl Core {
             None => sent,
         };
         let mut longest = 0;
+        let mut blamed_any = false;
         let entry = &mut self.entries[id];
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
@@ -69,28 +70,45 @@ impl Core {
             for stated in head.stated.iter().filter(same_unit) {
                 let since = if head.refusal.is_some() {
                     // Ours was ahead of theirs: no benefit of the doubt.
-                    Since::Exactly(arrival)
+                    Since::Exactly(now)
                 } else {
                     Since::NotBefore(since)
                 };
                 account.hear(now, sent, since, arrival, take, stated);
             }
             if let Some((what, wait)) = head.refusal {
-                if what.is_none_or(|unit| unit == rule.unit) {
-                    account.refused(wait);
+                let stated = head.stated.iter().find(same_unit);
+                // Where it does not say which limit it was, it was none that has enough left.
+                let blamed = match what {
+                    Some(unit) => unit == rule.unit,
+                    None => stated.is_none_or(|stated| stated.left() < take.units),
+                };
+                if blamed {
+                    blamed_any = true;
+                    account.refused(now, sent, take.units, wait, stated);
                 }
             }
         }
-        self.lanes[lane as usize].answered = true;
-        let gate = &mut self.lanes[lane as usize].gate;
+        let lane = &mut self.lanes[lane as usize];
+        if matches!(lane.probe, Probe::Since(since, _) if sent >= since) {
+            lane.probe = Probe::Done;
+        }
+        if !head.stated.is_empty() {
+            lane.heard_at = now;
+        }
+        if blamed_any {
+            lane.doubted_until = now.saturating_add(longest.saturating_mul(10));
+        }
+        let gate = &mut lane.gate;
         match head.refusal {
             Some((_, wait)) => {
                 let longest = if longest == 0 { 120 * SECOND } else { longest };
                 gate.refused(now, sent, wait, longest);
             }
-            None => gate.served(sent),
+            None => gate.served(sent, !head.stated.is_empty()),
         }
         if self.bounds.learn {
+            let lane = self.entries[id].lane;
             self.learn(now, lane, head.stated);
         }
         if !self.queue.is_empty() {
@@ -136,7 +154,8 @@ impl Core {
                 Settlement::Keep => entry.cost,
             });
         }
-        let probing = lane.in_flight >= PROBE && !(lane.answered && lane.learner.done());
+        let probing =
+            lane.in_flight >= PROBE && !(lane.probe == Probe::Done && lane.learner.done());
         lane.in_flight = lane.in_flight.saturating_sub(1);
         self.in_flight = self.in_flight.saturating_sub(1);
         if !self.queue.is_empty() && (less || probing) {

@@ -3,7 +3,7 @@ use std::task::Waker;
 
 use tollgate_core::extensions::Reason;
 
-use super::{Blocker, Core, Fit, Heard, Phase, STEP, index_of, push_new, ticket_of};
+use super::{Blocker, Core, Fit, Heard, Phase, Probe, STEP, index_of, push_new, ticket_of};
 use crate::{
     engine::rate::{NEVER, Nanos},
     store::Settlement,
@@ -21,7 +21,11 @@ impl Core {
         let lane = &mut self.lanes[entry.lane as usize];
         lane.gate.pass(now, if step == 0 { STEP } else { step });
         if let Some(time) = self.probe {
-            lane.probe_until.get_or_insert(now.saturating_add(time));
+            // Where others use the key, what was heard goes stale.
+            let stale = now < lane.doubted_until && now - lane.heard_at > time;
+            if lane.probe == Probe::Due || (stale && lane.probe == Probe::Done) {
+                lane.probe = Probe::Since(now, now.saturating_add(time));
+            }
         }
         lane.in_flight += 1;
         self.in_flight += 1;

@@ -110,15 +110,27 @@ struct Entry {
 struct Lane {
     model: Option<Arc<str>>,
     gate: Gate,
-    /// Until then, or until an answer has come, few are sent: the limits may not be what we think.
-    probe_until: Option<Nanos>,
-    answered: bool,
+    probe: Probe,
+    /// Until then a refusal is remembered: others use the key.
+    doubted_until: Nanos,
+    heard_at: Nanos,
     learner: Learner,
     learned: Vec<u32>,
     in_flight: u32,
     /// Requests of it, waiting or in flight.
     entries: u32,
     parked: Vec<u32>,
+}
+
+/// A look before a leap: few are sent until an answer shows what is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Probe {
+    /// Nothing was ever sent.
+    #[default]
+    Due,
+    /// Those that were sent since then have not been answered; for how long this goes on at most.
+    Since(Nanos, Nanos),
+    Done,
 }
 
 enum Fit {
