@@ -240,11 +240,6 @@ proptest! {
         let mut core = core(Enforcement::Rolling, 1000);
         let mut world = World::default();
         for step in steps {
-            // Without a statement the arrival is guessed from the smallest latency, and a guess may be wrong.
-            let step = match step {
-                Step::Answer { which, .. } => Step::Answer { which, stated: true },
-                step => step,
-            };
             world.take(step, &mut core);
         }
         prop_assert!(in_any_window(&world.log, |_| 1) <= LIMITS[0]);
