@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A client, here with a scripted provider in place of a real one (any `tower` service of
-//! [`http::Request`] will do: hyper-util's client, a reqwest adapter, an axum router):
+//! `http::Request` will do: hyper-util's client, a reqwest adapter, an axum router):
 //!
 //! ```
 //! use bytes::Bytes;
