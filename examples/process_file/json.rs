@@ -77,6 +77,15 @@ pub fn compact(json: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
+/// Appends a JSON text as one line. Most are that already.
+pub fn one_line(json: &[u8], out: &mut Vec<u8>) {
+    if json.contains(&b'\n') || json.contains(&b'\r') {
+        compact(json, out);
+    } else {
+        out.extend_from_slice(json);
+    }
+}
+
 /// Where the string that begins here has ended.
 fn string_end(text: &[u8]) -> usize {
     let mut at = 1;
@@ -108,6 +117,9 @@ mod tests {
         );
         assert_eq!(compacted("\"cut \\"), "\"cut \\");
         assert_eq!(compacted(""), "");
+        let mut line = Vec::new();
+        one_line(b"{\"a\": [1,\r\n 2]}", &mut line);
+        assert_eq!(line, b"{\"a\":[1,2]}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     answer::{Answer, Failure},
-    json::compact,
+    json::one_line,
     rows::{Form, Row},
 };
 
@@ -77,13 +77,13 @@ fn plain(out: &mut Vec<u8>, form: &Form, result: &Result<Answer, Failure>) {
         return;
     };
     out.extend_from_slice(b"{\"metadata\":");
-    compact(metadata, out);
+    one_line(metadata, out);
     out.extend_from_slice(b",\"request\":");
-    compact(request, out);
+    one_line(request, out);
     match result {
         Ok(answer) => {
             out.extend_from_slice(b",\"response\":");
-            compact(&answer.body, out);
+            one_line(&answer.body, out);
         }
         Err(failure) => {
             out.extend_from_slice(b",\"error\":");
@@ -95,7 +95,7 @@ fn plain(out: &mut Vec<u8>, form: &Form, result: &Result<Answer, Failure>) {
 
 fn batch(out: &mut Vec<u8>, id: &str, custom_id: &[u8], result: &Result<Answer, Failure>) {
     out.extend_from_slice(format!("{{\"id\":\"{id}\",\"custom_id\":").as_bytes());
-    compact(custom_id, out);
+    one_line(custom_id, out);
     out.extend_from_slice(b",\"response\":");
     let answer = match result {
         Ok(answer) => Some(answer),
@@ -107,7 +107,7 @@ fn batch(out: &mut Vec<u8>, id: &str, custom_id: &[u8], result: &Result<Answer, 
             let head = head.to_string();
             out.extend_from_slice(head.trim_end_matches('}').as_bytes());
             out.extend_from_slice(b",\"body\":");
-            compact(&answer.body, out);
+            one_line(&answer.body, out);
             out.push(b'}');
         }
         None => out.extend_from_slice(b"null"),

@@ -132,7 +132,8 @@ impl<R: BufRead> Run<R> {
         let request = request(&self.target, &row, &trip, options);
         let (stop, tally) = (self.stop.clone(), self.tally.clone());
         async move {
-            let call = async {
+            // Pinned where it is made: a future that is handed on by value is kept twice.
+            let call = pin!(async {
                 let mut result = match request {
                     Ok(request) => exchange(client, request, &tally).await,
                     Err(failure) => Err(failure),
@@ -141,7 +142,7 @@ impl<R: BufRead> Run<R> {
                     failure.attempts = trip.sent();
                 }
                 result
-            };
+            });
             let result = stop.guard(&trip, call).await;
             (row, result)
         }

@@ -1,5 +1,13 @@
 //! Ctrl-C, in two steps: the first one ends the run in order, the second one at once.
-use std::{cell::Cell, convert::Infallible, io, pin::pin, process, rc::Rc, task::Poll};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    io,
+    pin::{Pin, pin},
+    process,
+    rc::Rc,
+    task::Poll,
+};
 
 use tokio::sync::Notify;
 
@@ -46,8 +54,7 @@ impl Stop {
     /// Runs a row's call to its end; `None` if the run is stopped while the provider is not at work on it.
     ///
     /// A row that waits for its turn, or to try again, has nothing to lose: it runs when the job is resumed.
-    pub async fn guard<F: Future>(&self, trip: &Trip, call: F) -> Option<F::Output> {
-        let mut call = pin!(call);
+    pub async fn guard<F: Future>(&self, trip: &Trip, mut call: Pin<&mut F>) -> Option<F::Output> {
         let mut told = pin!(self.told());
         let mut heard = false;
         std::future::poll_fn(move |cx| {
