@@ -24,10 +24,12 @@ macro_rules! client {
     () => {
         impl Service<
             Request<Full<Bytes>>,
-            Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Unpin>,
+            Response = Response<impl Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin>,
             Error = BoxError,
-            Future: Future,
+            Future: Future + Send,
         > + Clone
+        + Send
+        + 'static
     };
 }
 

@@ -17,7 +17,7 @@ const SAMPLE: &[u8] = include_bytes!("sample.jsonl");
 /// The input, and how many lines it has.
 pub struct Input {
     /// From the first row on.
-    pub rows: Box<dyn BufRead>,
+    pub rows: Box<dyn BufRead + Send>,
     /// Lines that are not blank.
     pub lines: u64,
 }

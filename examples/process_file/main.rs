@@ -25,7 +25,10 @@
 //! [`client`], [`output`] writes its line, [`resume`] reads those lines again.
 #![allow(unreachable_pub)] // a program has no API: `pub` here means "for the other files"
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use tokio::time::Instant;
 use tollgate::UsageTotals;
@@ -137,13 +140,13 @@ async fn process(mut job: Job) -> ExitCode {
         stop: stop.clone(),
     };
     let began = Instant::now();
+    // As a task of its own, for what wakes a task on its own thread costs no system call.
+    let run = match chain {
+        Some(chain) => tokio::spawn(run.drive(stack.with_fallback(chain))),
+        None => tokio::spawn(run.drive(stack.plain())),
+    };
     let outcome = tokio::select! {
-        outcome = async {
-            match chain {
-                Some(chain) => run.drive(stack.with_fallback(chain)).await,
-                None => run.drive(stack.plain()).await,
-            }
-        } => outcome,
+        outcome = run => outcome.unwrap_or_else(|panic| Err(io::Error::other(panic))),
         Err(error) = stop.follow_signals(&progress) => Err(error),
         never = progress.follow() => match never {},
     };
@@ -155,7 +158,7 @@ async fn process(mut job: Job) -> ExitCode {
         wall: began.elapsed(),
         strangers: *outcome.as_ref().unwrap_or(&0),
     };
-    let _ = std::io::stdout().write_all(summary.text().as_bytes());
+    let _ = io::stdout().write_all(summary.text().as_bytes());
     match outcome {
         Err(error) => fail(BROKE_OFF, &format!("the run broke off: {error}")),
         Ok(_) if stop.stopped() => ExitCode::from(STOPPED),

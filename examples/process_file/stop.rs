@@ -1,11 +1,13 @@
 //! Ctrl-C, in two steps: the first one ends the run in order, the second one at once.
 use std::{
-    cell::Cell,
     convert::Infallible,
     io,
     pin::{Pin, pin},
     process,
-    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Poll,
 };
 
@@ -18,18 +20,18 @@ pub const STOPPED: u8 = 130;
 
 /// Whether the run has been told to stop. Cloning shares it.
 #[derive(Clone, Default)]
-pub struct Stop(Rc<State>);
+pub struct Stop(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    stopped: Cell<bool>,
+    stopped: AtomicBool,
     told: Notify,
 }
 
 impl Stop {
     /// Whether no more rows are to be begun.
     pub fn stopped(&self) -> bool {
-        self.0.stopped.get()
+        self.0.stopped.load(Relaxed)
     }
 
     /// Resolves when the run is told to stop; at once if it has been.
@@ -45,7 +47,7 @@ impl Stop {
         let mut signals = Signals::new()?;
         signals.recv().await;
         progress.say("stopping: no more rows are sent, those at the provider are awaited; once more to stop at once");
-        self.0.stopped.set(true);
+        self.0.stopped.store(true, Relaxed);
         self.0.told.notify_waiters();
         signals.recv().await;
         process::exit(STOPPED.into());
