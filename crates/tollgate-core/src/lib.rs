@@ -22,6 +22,7 @@ pub mod call;
 pub mod classify;
 pub mod clock;
 pub mod extensions;
+pub mod gate;
 mod gave_up;
 pub mod price;
 pub mod principal;

@@ -5,7 +5,6 @@ mod bucket;
 pub(crate) mod core;
 mod evidence;
 mod fixed;
-mod gate;
 pub(crate) mod headers;
 mod history;
 mod learn;

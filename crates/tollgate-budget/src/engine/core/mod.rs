@@ -18,11 +18,10 @@ use std::{
     task::Waker,
 };
 
-use tollgate_core::{extensions::Refused, principal::Principal};
+use tollgate_core::{extensions::Refused, gate::Gate, principal::Principal};
 
 use super::{
     account::{Account, Rule, Take},
-    gate::Gate,
     headers::Stated,
     learn::Learner,
     queue::{Place, Queue},

@@ -2,16 +2,38 @@
 //!
 //! A 429 is a fact about the key and not about one request: whoever else is sent before the stated wait is over will be
 //! refused too, and refusals count. When the gate opens, those who waited do not all run at once, for that is the
-//! next refusal: they are let through at the limit's own pace, until an answer has stated what is left, or a period has
+//! next refusal: they are let through at a pace, until an answer has stated what is left, or a period has
 //! passed. Answers that state nothing let the pace grow, and end it after a few.
-use super::rate::{Nanos, SECOND};
+//!
+//! It is arithmetic alone: no clock, no lock. Times are nanoseconds from any one instant.
+//!
+//! ```
+//! use tollgate_core::gate::Gate;
+//!
+//! const SECOND: u64 = 1_000_000_000;
+//! let mut gate = Gate::default();
+//! // Sent at 0 s, refused at 1 s with a wait of 5 s; no wait is longer than a minute.
+//! gate.refused(SECOND, 0, Some(5 * SECOND), 60 * SECOND);
+//! assert!(!gate.is_open(5 * SECOND));
+//! assert!(gate.is_open(6 * SECOND));
+//!
+//! // The first one passes, the next a tenth of a second later.
+//! gate.pass(6 * SECOND, SECOND / 10);
+//! assert_eq!(gate.opens_at(6 * SECOND), 6 * SECOND + SECOND / 10);
+//! // An answer that states what is left ends the pace.
+//! gate.served(6 * SECOND, true);
+//! assert!(gate.is_open(6 * SECOND));
+//! ```
 
-/// A gate that a refusal shuts.
+/// A second in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
+/// A gate that a refusal shuts. Times are nanoseconds; see the [module docs](self).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate {
-    open_at: Nanos,
-    paced_until: Nanos,
-    next: Nanos,
+pub struct Gate {
+    open_at: u64,
+    paced_until: u64,
+    next: u64,
     refusals: u32,
     served: u32,
 }
@@ -20,8 +42,9 @@ pub(crate) struct Gate {
 const ENOUGH: u32 = 16;
 
 impl Gate {
-    /// When a request may pass.
-    pub(crate) fn opens_at(&self, now: Nanos) -> Nanos {
+    /// When a request may pass; not after `now` if it may at once.
+    #[must_use]
+    pub fn opens_at(&self, now: u64) -> u64 {
         if now < self.paced_until {
             self.open_at.max(self.next)
         } else {
@@ -29,24 +52,30 @@ impl Gate {
         }
     }
 
-    pub(crate) fn is_open(&self, now: Nanos) -> bool {
+    /// Whether a request may pass at `now`.
+    #[must_use]
+    pub fn is_open(&self, now: u64) -> bool {
         self.opens_at(now) <= now
     }
 
-    /// For how long it stays shut.
-    pub(crate) fn shut_for(&self, now: Nanos) -> Option<Nanos> {
+    /// For how long it stays shut; `None` if it is open, also if only one at a time may pass.
+    #[must_use]
+    pub fn shut_for(&self, now: u64) -> Option<u64> {
         self.open_at.checked_sub(now).filter(|&left| left > 0)
     }
 
     /// A request passes; the next one may after `step`, while the pace is kept.
-    pub(crate) fn pass(&mut self, now: Nanos, step: Nanos) {
+    pub fn pass(&mut self, now: u64, step: u64) {
         if now < self.paced_until {
             self.next = now.saturating_add(step / u64::from(1 + self.served));
         }
     }
 
-    /// The provider refused, and said how long to wait, or nothing. A shorter wait never undoes a longer one.
-    pub(crate) fn refused(&mut self, now: Nanos, sent: Nanos, wait: Option<Nanos>, longest: Nanos) {
+    /// The provider refused a request that was sent at `sent`, and said how long to wait, or nothing.
+    ///
+    /// A shorter wait never undoes a longer one, none counts for more than `longest`, and without a statement it is
+    /// half a second, doubling with every round of refusals up to eight seconds.
+    pub fn refused(&mut self, now: u64, sent: u64, wait: Option<u64>, longest: u64) {
         // One round of refusals counts once, however many were on their way.
         if sent >= self.open_at {
             self.refusals = self.refusals.saturating_add(1);
@@ -60,8 +89,8 @@ impl Gate {
         self.served = 0;
     }
 
-    /// An answer that is no refusal came for a request that was sent then; `stated`: it says what is left.
-    pub(crate) fn served(&mut self, sent: Nanos, stated: bool) {
+    /// An answer that is no refusal came for a request that was sent at `sent`; `stated`: it says what is left.
+    pub fn served(&mut self, sent: u64, stated: bool) {
         if sent >= self.open_at && self.paced_until > 0 {
             self.served += 1;
             if stated || self.served >= ENOUGH {
