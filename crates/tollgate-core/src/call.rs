@@ -54,6 +54,7 @@ pub struct CallOptions {
     principal: Option<Principal>,
     max_attempts: Option<u32>,
     no_fallbacks: bool,
+    buffered: bool,
 }
 
 impl CallOptions {
@@ -109,6 +110,16 @@ impl CallOptions {
     #[must_use]
     pub fn without_fallbacks(mut self) -> Self {
         self.no_fallbacks = true;
+        self
+    }
+
+    /// The caller reads the whole answer before it uses any of it, also of a stream.
+    ///
+    /// A layer that can ask again holds the stream until it is whole, so that one that breaks in
+    /// its middle is replaced and not only reported.
+    #[must_use]
+    pub fn buffered(mut self) -> Self {
+        self.buffered = true;
         self
     }
 }
@@ -239,6 +250,12 @@ impl Call {
         !self.0.options.no_fallbacks
     }
 
+    /// Whether streams may be held until they are whole.
+    #[must_use]
+    pub fn is_buffered(&self) -> bool {
+        self.0.options.buffered
+    }
+
     /// Asks to send a request, and gives its number; `None` if no more may be sent for this call.
     ///
     /// The layer nearest the caller begins an attempt; a layer further in that asks while the
@@ -319,11 +336,24 @@ impl Call {
         self.state().kept = attempts;
     }
 
+    /// How many attempts are kept back: what a fallback inside another one adds to.
+    #[must_use]
+    pub fn kept_attempts(&self) -> u32 {
+        self.state().kept
+    }
+
     /// Names the model and the target of the attempts that begin from here on.
     pub fn aim(&self, model: Option<Arc<str>>, target: Option<Arc<str>>) {
         let mut state = self.state();
         state.model = model;
         state.target = target;
+    }
+
+    /// What [`aim`](Self::aim) has named: the model, the target.
+    #[must_use]
+    pub fn aimed(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        let state = self.state();
+        (state.model.clone(), state.target.clone())
     }
 
     /// Enters a candidate that was passed over, so that the list of attempts says why.

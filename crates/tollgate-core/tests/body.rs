@@ -476,3 +476,51 @@ async fn hints_are_honest_while_a_body_is_given_back() {
         (&b"x"[..], Some(trailers()))
     );
 }
+
+// F05
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_held_until_it_is_whole_where_that_is_asked_for() {
+    const WORD: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"w\"}}]}\n\n";
+    const END: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+    const ERROR: &str =
+        "data: {\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n";
+    let policy = PeekPolicy {
+        hold_streams: true,
+        ..PeekPolicy::default()
+    };
+    for (steps, expected) in [
+        (vec![data(WORD), data(END), data(DONE)], Outcome::Ok),
+        (vec![data(WORD), data(END)], Outcome::Ok),
+        (vec![data(WORD)], Outcome::Broken),
+        (vec![data(WORD), Do::Fail], Outcome::Broken),
+        (vec![data(WORD), data(ERROR)], Outcome::Overloaded),
+    ] {
+        let shown = format!("{steps:?}");
+        let whole = answer(200, Strict::new(steps));
+        let (_, verdict) = look(whole, &streaming(), &policy).await;
+        assert_eq!(verdict.outcome, expected, "{shown}");
+    }
+
+    // Whatever the connection does after the terminal event.
+    for steps in [
+        vec![data(WORD), data(DONE), Do::Stall],
+        vec![data(WORD), data(ERROR), Do::Stall],
+    ] {
+        let start = Instant::now();
+        let held = answer(200, Strict::new(steps));
+        let _ = Peek::new(held, Some(&streaming()), &policy).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    let small = PeekPolicy {
+        hold_answer: Some(2 * WORD.len()),
+        ..policy
+    };
+    let long = answer(
+        200,
+        Strict::new([data(WORD), data(WORD), data(WORD), Do::Stall]),
+    );
+    let (_, verdict) = Peek::new(long, Some(&streaming()), &small).await;
+    assert_eq!(verdict.outcome, Outcome::Ok, "passed as it comes");
+}

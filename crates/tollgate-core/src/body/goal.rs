@@ -37,6 +37,7 @@ pub(super) enum Goal {
         reader: Box<AnswerReader>,
         cap: usize,
         validate: bool,
+        stream: bool,
     },
 }
 
@@ -92,18 +93,23 @@ impl Goal {
             return Self::Head(endpoint);
         }
         let reader = || Box::new(AnswerReader::new(endpoint, status, response.headers()));
-        if facts.stream || is_event_stream(response.headers()) {
-            return Self::Content {
-                reader: reader(),
-                cap: policy.stream_cap,
-            };
-        }
+        let stream = facts.stream || is_event_stream(response.headers());
         match policy.hold_answer {
             // One that is larger by its own word is passed as it comes at once.
-            Some(cap) if response.body().size_hint().lower() <= cap as u64 => Self::Whole {
+            Some(cap)
+                if (!stream || policy.hold_streams)
+                    && response.body().size_hint().lower() <= cap as u64 =>
+            {
+                Self::Whole {
+                    reader: reader(),
+                    cap,
+                    validate: policy.validate,
+                    stream,
+                }
+            }
+            _ if stream => Self::Content {
                 reader: reader(),
-                cap,
-                validate: policy.validate,
+                cap: policy.stream_cap,
             },
             _ => Self::Head(endpoint),
         }
@@ -131,12 +137,19 @@ impl Goal {
                 }
                 held >= *cap
             }
-            Self::Whole { reader, cap, .. } => {
+            Self::Whole {
+                reader,
+                cap,
+                stream,
+                ..
+            } => {
                 if held > *cap {
                     return true;
                 }
                 reader.feed(data);
-                false
+                let answer = reader.answer();
+                // A terminal event ends a stream, whatever the connection does after it.
+                *stream && (answer.complete || answer.error.is_some())
             }
         }
     }
@@ -174,8 +187,7 @@ impl Goal {
         let answer = reader.answer();
         match (seen, validate) {
             // Passed on for its size or its slowness: whoever reads it will see how it ends.
-            (Seen::Enough, Some(_)) => return Verdict::ok(parts.status),
-            (Seen::Enough, None) if answer.error.is_none() => return Verdict::ok(parts.status),
+            (Seen::Enough, _) if answer.error.is_none() => return Verdict::ok(parts.status),
             _ => {}
         }
         if let Some(error) = &answer.error {

@@ -43,7 +43,12 @@ pub struct PeekPolicy {
     /// breaks can be asked for again; default 8 MiB. A larger one is passed as it comes. `None`:
     /// hold none.
     pub hold_answer: Option<usize>,
-    /// Whether a held answer that is not a whole JSON document counts as broken; default yes.
+    /// Whether streams are held until they are whole, too, up to the bytes of
+    /// [`hold_answer`](Self::hold_answer): for callers that read all before they use any of it;
+    /// default no.
+    pub hold_streams: bool,
+    /// Whether a held answer that is not a whole JSON document, or a held stream without its end,
+    /// counts as broken; default yes.
     pub validate: bool,
 }
 
@@ -54,6 +59,7 @@ impl Default for PeekPolicy {
             stream_cap: 32 * 1024,
             timeout: Duration::from_secs(30),
             hold_answer: Some(8 * 1024 * 1024),
+            hold_streams: false,
             validate: true,
         }
     }

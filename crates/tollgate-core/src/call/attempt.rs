@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     call::Call,
     extensions::Reason,
-    wire::{outcome::Outcome, retry_after},
+    wire::{outcome::Outcome, prompt::Capability, retry_after},
 };
 
 /// One request that was sent for a call, or was about to be.
@@ -48,6 +48,8 @@ pub enum Skipped {
     Pinned,
     /// It speaks another dialect than the request.
     OtherDialect,
+    /// It lacks something that the request needs.
+    Incapable(Capability),
     /// The request cannot be rewritten for it.
     CannotRewrite,
     /// A layer of ours refused the request before it was sent.

@@ -35,6 +35,22 @@ pub enum Dialect {
     HuggingFace,
 }
 
+/// What a request may need that not every model can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Capability {
+    /// Answers as a stream.
+    Streaming,
+    /// Tools or functions that the request defines.
+    Tools,
+    /// An answer that follows a JSON schema.
+    JsonSchema,
+    /// Images in the prompt.
+    Vision,
+    /// Going on with the beginning of an answer, which stands at the end of the prompt ("prefill").
+    Prefill,
+}
+
 /// Where the model's name stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -81,6 +97,12 @@ pub struct RequestFacts {
     pub messages: u32,
     /// Images in the prompt.
     pub images: u32,
+    /// Tools or functions are defined.
+    pub tools: bool,
+    /// The answer is to follow a JSON schema.
+    pub json_schema: bool,
+    /// The last message is the model's own: the beginning of the answer, to be gone on with.
+    pub prefill: bool,
     /// `background: true` (Responses): the answer is only an acknowledgement.
     pub background: bool,
     /// The document names stored state of its origin (`previous_response_id`, file or container ids).
@@ -194,6 +216,28 @@ impl RequestFacts {
         self.dialect
     }
 
+    /// Whether the model must be able to do this.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method, Uri};
+    /// use tollgate_core::wire::prompt::{Capability, RequestFacts};
+    ///
+    /// let body = r#"{"tools":[{"type":"function"}],"messages":[{"role":"user","content":"Hi"}]}"#;
+    /// let uri = Uri::from_static("/v1/chat/completions");
+    /// let facts = RequestFacts::read(&Method::POST, &uri, &HeaderMap::new(), &body.into());
+    /// assert!(facts.needs(Capability::Tools) && !facts.needs(Capability::Vision));
+    /// ```
+    #[must_use]
+    pub fn needs(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Streaming => self.stream,
+            Capability::Tools => self.tools,
+            Capability::JsonSchema => self.json_schema,
+            Capability::Vision => self.images > 0,
+            Capability::Prefill => self.prefill,
+        }
+    }
+
     /// The same facts in another dialect, where the path misleads.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Dialect) -> Self {
@@ -230,6 +274,9 @@ impl RequestFacts {
             tool_chars: 0,
             messages: 0,
             images: 0,
+            tools: false,
+            json_schema: false,
+            prefill: false,
             background: false,
             pinned: false,
             user: None,

@@ -102,14 +102,24 @@ fn member(facts: &mut RequestFacts, seen: &mut Seen, c: &mut Cursor<'_>, key: &[
             facts.pinned |= c.kind()? != Kind::Null;
             c.skip()?;
         }
-        b"tools" | b"functions" | b"response_format" | b"toolConfig" | b"output_config"
-        | b"text" => {
-            let span = c.skip()?;
-            facts.tool_chars += span.len() as u64;
+        b"tools" | b"functions" | b"toolConfig" => {
+            facts.tools |= length(*c)? > 0;
+            facts.tool_chars += c.skip()?.len() as u64;
+        }
+        b"response_format" | b"output_config" | b"text" => {
+            facts.json_schema |= is_schema(*c, true)?;
+            facts.tool_chars += c.skip()?.len() as u64;
+        }
+        // The format of a picture is a word.
+        b"output_format" if c.kind()? == Kind::Object => {
+            facts.json_schema |= is_schema(*c, true)?;
+            facts.tool_chars += c.skip()?.len() as u64;
         }
         b"messages" | b"contents" | b"chat_history" => {
             seen.messages |= key == b"messages";
-            facts.messages += length(*c)?;
+            let turns = turns(*c)?;
+            facts.messages += turns.count;
+            facts.prefill |= turns.last_is_the_models;
             prompt(facts, c, key)?;
         }
         b"input" | b"prompt" => {
@@ -159,6 +169,7 @@ fn config(facts: &mut RequestFacts, c: &mut Cursor<'_>, key: &[u8]) -> Result {
         b"num_predict" => cap(facts, c, "num_predict"),
         b"candidateCount" | b"candidate_count" => answers(facts, c),
         b"responseSchema" | b"response_schema" | b"responseJsonSchema" => {
+            facts.json_schema |= c.kind()? != Kind::Null;
             facts.tool_chars += c.skip()?.len() as u64;
             Ok(())
         }
@@ -204,6 +215,64 @@ fn length(mut c: Cursor<'_>) -> Result<u32> {
         _ => n = 1,
     }
     Ok(n)
+}
+
+/// Whether a format is a JSON schema: `{"type":"json_schema",…}`, or one level further in
+/// (`text.format`, `output_config.format`).
+fn is_schema(mut c: Cursor<'_>, outer: bool) -> Result<bool> {
+    let mut schema = false;
+    if c.kind()? == Kind::Object {
+        c.object(|c, key| {
+            match key {
+                b"type" => schema |= c.text()?.is_some_and(|kind| kind == *"json_schema"),
+                b"format" if outer => {
+                    schema |= is_schema(*c, false)?;
+                    c.skip()?;
+                }
+                _ => drop(c.skip()?),
+            }
+            Ok(())
+        })?;
+    }
+    Ok(schema)
+}
+
+struct Turns {
+    count: u32,
+    last_is_the_models: bool,
+}
+
+/// Counts messages and looks who speaks last.
+fn turns(mut c: Cursor<'_>) -> Result<Turns> {
+    let mut turns = Turns {
+        count: 0,
+        last_is_the_models: false,
+    };
+    if c.kind()? != Kind::Array {
+        turns.count = length(c)?;
+        return Ok(turns);
+    }
+    let mut last = None;
+    c.array(|c| {
+        turns.count += 1;
+        last = Some(*c);
+        c.skip().map(drop)
+    })?;
+    let Some(mut last) = last else {
+        return Ok(turns);
+    };
+    if last.kind()? == Kind::Object {
+        last.object(|c, key| {
+            if key == b"role" {
+                let role = c.text()?;
+                turns.last_is_the_models =
+                    role.is_some_and(|role| role == *"assistant" || role == *"model");
+                return Ok(());
+            }
+            c.skip().map(drop)
+        })?;
+    }
+    Ok(turns)
 }
 
 /// `input` and `prompt`: a string, an array of strings, one array of token ids (one input), an array of such arrays; for

@@ -327,3 +327,82 @@ proptest::proptest! {
         let _ = RequestFacts::read(&Method::POST, &path.parse().unwrap(), &form, &body);
     }
 }
+
+// F06
+#[test]
+fn what_a_request_needs_is_read_in_every_dialect() {
+    use Capability::{JsonSchema, Prefill, Streaming, Tools, Vision};
+    let all = [Streaming, Tools, JsonSchema, Vision, Prefill];
+    let chat = "/v1/chat/completions";
+    let gemini = "/v1beta/models/m:generateContent";
+    for (path, body, needed) in [
+        (
+            chat,
+            r#"{"messages":[{"role":"user","content":"Hi"}]}"#,
+            &[][..],
+        ),
+        (
+            chat,
+            r#"{"stream":true,"tools":[{"type":"function"}]}"#,
+            &[Streaming, Tools],
+        ),
+        (
+            chat,
+            r#"{"tools":[],"functions":null,"response_format":null}"#,
+            &[],
+        ),
+        (chat, r#"{"response_format":{"type":"text"}}"#, &[]),
+        (chat, r#"{"response_format":{"type":"json_object"}}"#, &[]),
+        (
+            chat,
+            r#"{"response_format":{"json_schema":{},"type":"json_schema"}}"#,
+            &[JsonSchema],
+        ),
+        (
+            "/v1/responses",
+            r#"{"input":"Hi","text":{"format":{"type":"json_schema"}}}"#,
+            &[JsonSchema],
+        ),
+        (
+            "/v1/responses",
+            r#"{"input":"Hi","text":{"verbosity":"low"}}"#,
+            &[],
+        ),
+        (
+            "/v1/messages",
+            r#"{"output_config":{"format":{"type":"json_schema"}}}"#,
+            &[JsonSchema],
+        ),
+        (
+            gemini,
+            r#"{"generationConfig":{"responseSchema":{"type":"OBJECT"}}}"#,
+            &[JsonSchema],
+        ),
+        (
+            chat,
+            r#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#,
+            &[Vision],
+        ),
+        (
+            "/v1/messages",
+            r#"{"messages":[{"role":"user"},{"content":"{","role":"assistant"}]}"#,
+            &[Prefill],
+        ),
+        (
+            gemini,
+            r#"{"contents":[{"role":"user"},{"role":"model","parts":[]}]}"#,
+            &[Prefill],
+        ),
+        (
+            chat,
+            r#"{"messages":[{"role":"assistant"},{"role":"user"}]}"#,
+            &[],
+        ),
+        (chat, r#"{"messages":[{"role":"assistant"},"odd"]}"#, &[]),
+        (chat, r#"{"messages":"odd"}"#, &[]),
+    ] {
+        let facts = read(path, body);
+        let found: Vec<_> = all.into_iter().filter(|one| facts.needs(*one)).collect();
+        assert_eq!(found, needed, "{body}");
+    }
+}
