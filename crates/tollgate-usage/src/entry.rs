@@ -9,18 +9,19 @@ use tollgate_core::{
     call::Call,
     clock,
     extensions::{Recorded, Refused, ServedBy},
-    price::Cost,
     principal::Principal,
     wire::{
         limits,
         outcome::{Outcome, Verdict, judge},
         prompt::{Endpoint, Facts, RequestFacts},
-        usage::{Count, Usage},
     },
 };
 
 use crate::{
-    Completion, RecordKind, UsageRecord, account, layer::Settings, recorder::record_all, telemetry,
+    Completion, RecordKind, UsageRecord, account,
+    layer::Settings,
+    recorder::{announce, record_all},
+    telemetry,
 };
 
 /// A record in the making. Boxed, it moves from the future to the body without a copy.
@@ -55,32 +56,14 @@ impl Entry {
             },
             nested,
             attempt: under_way.unwrap_or(1),
-            failed_attempts: Vec::new(),
             started: clock::wall(),
-            duration: Default::default(),
-            time_to_first_token: None,
             principal: call.principal(),
             endpoint: facts.endpoint,
             stream: facts.stream,
-            background: false,
             model_asked: facts.model,
-            model_served: None,
-            served_by: None,
-            status: None,
-            outcome: None,
-            refused: None,
-            completion: Completion::Partial,
-            bytes_received: 0,
-            usage: Usage::default(),
-            has_usage: false,
-            estimated_output: Count::Unknown,
-            cost: Cost::Unknown,
-            finish: None,
-            finish_reason: None,
-            service_tier: None,
-            response_id: None,
-            rate_limits: Vec::new(),
+            ..UsageRecord::default()
         };
+        announce(&settings.recorders);
         let entry = Self {
             settings: Arc::clone(settings),
             call,

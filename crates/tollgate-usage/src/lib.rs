@@ -127,6 +127,7 @@ mod look;
 mod record;
 mod recorder;
 mod service;
+mod sink;
 mod telemetry;
 mod totals;
 
@@ -137,5 +138,6 @@ pub use self::{
     record::{AttemptRecord, Completion, RecordKind, UsageRecord},
     recorder::{ChannelRecorder, Recorder, Records, channel},
     service::UsageRecorder,
+    sink::{Sink, SinkError, SinkQueue, SinkSnapshot, Unflushed},
     totals::{FinishTotals, Totals, UsageSnapshot, UsageTotals},
 };

@@ -110,6 +110,43 @@ pub struct UsageRecord {
     pub rate_limits: Vec<RateLimit>,
 }
 
+/// A record of nothing: for tests of sinks, which cannot write the struct out.
+impl Default for UsageRecord {
+    fn default() -> Self {
+        Self {
+            call: 0,
+            kind: RecordKind::Call,
+            nested: false,
+            attempt: 1,
+            failed_attempts: Vec::new(),
+            started: SystemTime::UNIX_EPOCH,
+            duration: Duration::ZERO,
+            time_to_first_token: None,
+            principal: None,
+            endpoint: Endpoint::Other,
+            stream: false,
+            background: false,
+            model_asked: None,
+            model_served: None,
+            served_by: None,
+            status: None,
+            outcome: None,
+            refused: None,
+            completion: Completion::Partial,
+            bytes_received: 0,
+            usage: Usage::default(),
+            has_usage: false,
+            estimated_output: Count::Unknown,
+            cost: Cost::Unknown,
+            finish: None,
+            finish_reason: None,
+            service_tier: None,
+            response_id: None,
+            rate_limits: Vec::new(),
+        }
+    }
+}
+
 impl UsageRecord {
     /// The model under which it is counted: the one that answered, else the one that was asked in
     /// the end.

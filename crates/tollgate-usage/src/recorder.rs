@@ -17,9 +17,14 @@ use crate::UsageRecord;
 ///
 /// [`UsageTotals`](crate::UsageTotals) is one, [`channel`] makes another, and every
 /// `Fn(&UsageRecord)` is one. It is called from within `poll` or `Drop` of somebody's response, so
-/// it **must not block**: what takes time belongs behind a [`channel`]. One that panics harms
+/// it **must not block**: what takes time is a [`Sink`](crate::Sink) behind a
+/// [`SinkQueue`](crate::SinkQueue), or reads a [`channel`]. One that panics harms
 /// neither the response nor the other recorders; the panic is logged.
 pub trait Recorder: Send + Sync {
+    /// A call has begun that ends in one [`record`](Self::record), however it ends. Who flushes
+    /// needs to know; everybody else ignores it, as this does unless it is written anew.
+    fn begun(&self) {}
+
     /// Takes one record.
     fn record(&self, record: &UsageRecord);
 }
@@ -31,8 +36,21 @@ impl<F: Fn(&UsageRecord) + Send + Sync> Recorder for F {
 }
 
 impl<R: Recorder + ?Sized> Recorder for Arc<R> {
+    fn begun(&self) {
+        (**self).begun();
+    }
+
     fn record(&self, record: &UsageRecord) {
         (**self).record(record);
+    }
+}
+
+/// Tells each of several recorders that a record will come.
+pub(crate) fn announce(recorders: &[Arc<dyn Recorder>]) {
+    for recorder in recorders {
+        if catch_unwind(AssertUnwindSafe(|| recorder.begun())).is_err() {
+            tracing::error!(target: "tollgate::usage", "a usage recorder panicked");
+        }
     }
 }
 
