@@ -31,23 +31,5 @@ pub(crate) fn event(record: &UsageRecord) {
 
 /// A word for each outcome but success, fit for a label.
 fn error_type(outcome: &Outcome) -> Option<&'static str> {
-    Some(match outcome {
-        Outcome::Ok => return None,
-        Outcome::RateLimited {
-            never_fits: true, ..
-        } => "never_fits",
-        Outcome::RateLimited { .. } => "rate_limited",
-        Outcome::QuotaExhausted => "quota_exhausted",
-        Outcome::Overloaded => "overloaded",
-        Outcome::ServerError => "server_error",
-        Outcome::Timeout => "timeout",
-        Outcome::TooLong => "too_long",
-        Outcome::ModelGone => "model_gone",
-        Outcome::ContentRefused => "content_refused",
-        Outcome::Unauthorized => "unauthorized",
-        Outcome::Invalid => "invalid",
-        Outcome::Unreachable { .. } => "unreachable",
-        Outcome::Broken => "broken",
-        _ => "other",
-    })
+    (*outcome != Outcome::Ok).then(|| outcome.as_str())
 }

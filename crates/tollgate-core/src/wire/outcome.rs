@@ -123,6 +123,31 @@ pub enum Outcome {
     Broken,
 }
 
+impl Outcome {
+    /// The name, lower-case with underscores, fit for a label: `ok`, `rate_limited`, `never_fits`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::RateLimited {
+                never_fits: true, ..
+            } => "never_fits",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Overloaded => "overloaded",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::TooLong => "too_long",
+            Self::ModelGone => "model_gone",
+            Self::ContentRefused => "content_refused",
+            Self::Unauthorized => "unauthorized",
+            Self::Invalid => "invalid",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// What the judge found in one response; left in its extensions.
 ///
 /// A layer outside reuses it as long as the response's status is the one that was judged.

@@ -62,6 +62,38 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// The name, lower-case with underscores, fit for a label: `chat_completions`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Embeddings => "embeddings",
+            Self::Images => "images",
+            Self::Speech => "speech",
+            Self::Transcriptions => "transcriptions",
+            Self::Moderations => "moderations",
+            Self::Rerank => "rerank",
+            Self::AnthropicMessages => "anthropic_messages",
+            Self::AnthropicComplete => "anthropic_complete",
+            Self::CountTokens => "count_tokens",
+            Self::GenerateContent => "generate_content",
+            Self::EmbedContent => "embed_content",
+            Self::Predict => "predict",
+            Self::Interactions => "interactions",
+            Self::CohereChat => "cohere_chat",
+            Self::CohereEmbed => "cohere_embed",
+            Self::Converse => "converse",
+            Self::Invoke => "invoke",
+            Self::Ollama => "ollama",
+            Self::OllamaEmbed => "ollama_embed",
+            Self::HuggingFace => "hugging_face",
+            Self::Deferred => "deferred",
+            Self::Other => "other",
+        }
+    }
+
     /// Whether an answer generates text or other output that is metered in output tokens.
     #[must_use]
     pub fn generates(self) -> bool {
