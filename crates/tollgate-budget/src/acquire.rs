@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tollgate_core::extensions::Refused;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         rate::{NEVER, Nanos},
     },
     memory::Memory,
+    platform::{Sleep, sleep_until},
     store::{Ask, Reservation, Settle, Ticket},
 };
 

@@ -1,8 +1,6 @@
 //! The budget that is kept in memory: the handle.
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
 use crate::{
     acquire::Acquire,
     builder::BudgetBuilder,
@@ -13,6 +11,7 @@ use crate::{
     },
     limit::{InvalidLimit, Limit},
     memory::Memory,
+    platform,
     snapshot::{BudgetSnapshot, LimitSnapshot},
     store::{Ask, BudgetStore},
 };
@@ -113,7 +112,7 @@ impl BudgetStore for Budget {
     type Acquire = Acquire;
 
     fn acquire(&self, ask: Ask) -> Acquire {
-        Acquire::new(Arc::clone(&self.0), ask, Instant::now())
+        Acquire::new(Arc::clone(&self.0), ask, platform::now())
     }
 
     fn charging(&self) -> Charging {

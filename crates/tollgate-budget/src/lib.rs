@@ -122,6 +122,9 @@ mod future;
 mod layer;
 mod limit;
 mod memory;
+#[cfg(all(test, any(tollgate_loom, tollgate_shuttle)))]
+mod model;
+mod platform;
 mod service;
 mod snapshot;
 mod store;

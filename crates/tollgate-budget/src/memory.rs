@@ -1,12 +1,7 @@
 //! The shell around the state machine: one mutex, the clock, and the wakers.
 //!
 //! The lock is taken, used and let go in one function; wakers are called when it is free, for they are foreign code.
-use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
-    time::Duration,
-};
+use std::{fmt, sync::PoisonError, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 use tollgate_core::wire::limits::Dimension;
@@ -19,6 +14,7 @@ use crate::{
         rate::{Nanos, narrow},
     },
     limit::Unit,
+    platform::{Mutex, MutexGuard, now},
     store::{Observation, Settle, Settlement, Ticket},
 };
 
@@ -33,7 +29,7 @@ impl Memory {
     pub(crate) fn new(core: Core, charging: Charging) -> Self {
         Self {
             core: Mutex::new(core),
-            start: Instant::now(),
+            start: now(),
             charging,
         }
     }
@@ -43,7 +39,7 @@ impl Memory {
     }
 
     pub(crate) fn now(&self) -> Nanos {
-        narrow(self.start.elapsed().as_nanos())
+        self.nanos(now())
     }
 
     /// A time of tokio's clock, in the books' time.

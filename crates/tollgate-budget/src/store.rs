@@ -186,6 +186,13 @@ impl Reservation {
         Self(Some(Held { store, ticket }))
     }
 
+    /// The store and the name in it, to settle from two sides.
+    #[cfg(all(test, tollgate_loom))]
+    pub(crate) fn into_parts(mut self) -> (Arc<dyn Settle>, Ticket) {
+        let held = self.0.take().expect("held until it is taken");
+        (held.store, held.ticket)
+    }
+
     /// The request is being sent, now: to be called right before it is.
     pub fn send(mut self) -> Charge {
         let held = self.0.take();
