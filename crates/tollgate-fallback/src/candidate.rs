@@ -1,12 +1,12 @@
 //! One place that may serve a request.
 use std::sync::Arc;
 
-use tollgate_core::wire::prompt::Dialect;
+use tollgate_core::wire::prompt::{Capability, Dialect};
 
 use crate::target::{Place, Target};
 
-/// One place that may serve a request: another model where the request goes anyway, or a whole
-/// [`Target`].
+/// One place that may serve a request: another model where the request goes anyway, a whole
+/// [`Target`], or a [`pool`](Self::pool) of those.
 ///
 /// ```
 /// use tollgate_fallback::{Candidate, ModelChain};
@@ -29,6 +29,11 @@ pub struct Candidate {
     pub(crate) speaks: Option<Dialect>,
     pub(crate) window: Option<u64>,
     pub(crate) edits: Vec<Edit>,
+    pub(crate) lacks: Vec<Capability>,
+    /// Those that it stands for; a chain takes them apart.
+    pub(crate) members: Option<Vec<Candidate>>,
+    /// Which of a chain's pools it belongs to.
+    pub(crate) pool: Option<usize>,
 }
 
 /// A change of one parameter's name.
@@ -53,29 +58,92 @@ impl Candidate {
         target.into()
     }
 
+    /// Several that are as good as one another, such as a model in several regions or an account
+    /// with several keys.
+    ///
+    /// Each request begins with the one that has the largest share of its limits left, by what its
+    /// latest answer stated and what is under way, and goes on to the others when that fails. One
+    /// that is left alone comes last.
+    ///
+    /// ```
+    /// use tollgate_fallback::{Candidate, Credential, ModelChain, Target};
+    ///
+    /// let region = |name: &str, url: &str, key: &str| {
+    ///     Ok(Target::new(name, url)?.credential(Credential::bearer(key)?).model("gpt-5"))
+    /// };
+    /// let chain = ModelChain::new([
+    ///     Candidate::pool([
+    ///         region("eu", "https://eu.example.com/v1", "key-1")?,
+    ///         region("us", "https://us.example.com/v1", "key-2")?,
+    ///     ]),
+    ///     Candidate::model("gpt-5-mini"),
+    /// ])?;
+    /// assert_eq!(chain.candidates().len(), 3);
+    /// # Ok::<(), tollgate_fallback::InvalidChain>(())
+    /// ```
+    #[must_use]
+    pub fn pool<I>(members: I) -> Self
+    where
+        I: IntoIterator<Item: Into<Self>>,
+    {
+        Self {
+            members: Some(members.into_iter().map(Into::into).collect()),
+            ..Self::own()
+        }
+    }
+
     /// The most tokens, prompt and answer together, that the model takes. Default: unknown.
     ///
     /// A request that is estimated to be larger is not sent there, and one that was too long for
     /// another candidate only if this one is larger.
     #[must_use]
-    pub fn context_window(mut self, tokens: u64) -> Self {
-        self.window = Some(tokens);
-        self
+    pub fn context_window(self, tokens: u64) -> Self {
+        self.each(&|candidate| candidate.window = Some(tokens))
+    }
+
+    /// What the model or its provider cannot do. Default: nothing is known to be missing.
+    ///
+    /// A request that needs it is not sent there. It is told from the request as it came, before
+    /// [`without`](Self::without) takes anything out.
+    #[must_use]
+    pub fn cannot(self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
+        let capabilities: Vec<_> = capabilities.into_iter().collect();
+        self.each(&|candidate| candidate.lacks.extend(&capabilities))
     }
 
     /// Gives a top-level parameter another name, such as `max_tokens` that of
     /// `max_completion_tokens`. Nothing happens to a request that has the new name already.
     #[must_use]
-    pub fn rename(mut self, from: &str, to: &str) -> Self {
-        self.edits.push(Edit::Rename(from.into(), to.into()));
-        self
+    pub fn rename(self, from: &str, to: &str) -> Self {
+        let edit = Edit::Rename(from.into(), to.into());
+        self.each(&|candidate| candidate.edits.push(edit.clone()))
     }
 
     /// Takes a top-level parameter out that the model does not know.
     #[must_use]
-    pub fn without(mut self, parameter: &str) -> Self {
-        self.edits.push(Edit::Drop(parameter.into()));
+    pub fn without(self, parameter: &str) -> Self {
+        let edit = Edit::Drop(parameter.into());
+        self.each(&|candidate| candidate.edits.push(edit.clone()))
+    }
+
+    /// Changes it, or all that it stands for.
+    fn each(mut self, change: &dyn Fn(&mut Self)) -> Self {
+        match self.members.take() {
+            Some(members) => {
+                let changed = members.into_iter().map(|member| member.each(change));
+                self.members = Some(changed.collect());
+            }
+            None => change(&mut self),
+        }
         self
+    }
+
+    /// All that it stands for.
+    pub(crate) fn flat(self, into: &mut Vec<Self>) {
+        match self.members {
+            Some(members) => members.into_iter().for_each(|member| member.flat(into)),
+            None => into.push(self),
+        }
     }
 
     /// The request as it came.
@@ -88,6 +156,9 @@ impl Candidate {
             speaks: None,
             window: None,
             edits: Vec::new(),
+            lacks: Vec::new(),
+            members: None,
+            pool: None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! The order in which models are tried.
-use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, error::Error, fmt, sync::Arc};
 
 use tollgate_core::wire::prompt::Dialect;
 
@@ -38,15 +38,21 @@ impl ModelChain {
     where
         I: IntoIterator<Item: Into<Candidate>>,
     {
-        let own = std::iter::once(Candidate::own());
-        let candidates = candidates.into_iter().map(|candidate| {
+        let mut all = vec![Candidate::own()];
+        for (number, candidate) in candidates.into_iter().enumerate() {
             let candidate: Candidate = candidate.into();
-            Candidate {
-                speaks: path::dialect(&candidate),
-                ..candidate
+            let begin = all.len();
+            let pool = candidate.members.as_ref().map(|_| number);
+            candidate.flat(&mut all);
+            if all.len() == begin {
+                return Err(InvalidChain::new("a pool needs at least one candidate"));
             }
-        });
-        let all: Arc<[Candidate]> = own.chain(candidates).collect();
+            for member in &mut all[begin..] {
+                member.speaks = path::dialect(member);
+                member.pool = pool;
+            }
+        }
+        let all: Arc<[Candidate]> = all.into();
         let candidates = &all[1..];
         if candidates.is_empty() {
             return Err(InvalidChain::new("a chain needs at least one candidate"));
@@ -85,7 +91,7 @@ impl ModelChain {
         Ok(Self(all))
     }
 
-    /// The candidates in order.
+    /// The candidates in order; those of a pool stand beside one another.
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
         &self.0[1..]
@@ -123,19 +129,50 @@ pub(crate) struct Route {
     /// 0: the request as it came stands in front of the chain.
     start: usize,
     len: usize,
+    /// Places in the chain, from `start` on, where pools have changed their order.
+    order: Option<Box<[usize]>>,
 }
 
 impl Route {
     /// `alone`: only the first may serve.
     pub(crate) fn new(chain: &ModelChain, model: Option<&str>, alone: bool) -> Self {
         let found = chain.candidates().iter().position(|c| c.serves(model));
-        let start = found.map_or(0, |at| at + 1);
+        let mut start = found.map_or(0, |at| at + 1);
+        // Who asks for one of a pool may be given any of it.
+        while chain.0[start].pool.is_some() && chain.0[start].pool == chain.0[start - 1].pool {
+            start -= 1;
+        }
         let len = if alone { 1 } else { chain.0.len() - start };
         Self {
             chain: chain.clone(),
             start,
             len,
+            order: None,
         }
+    }
+
+    pub(crate) fn has_pools(&self) -> bool {
+        let candidates = &self.chain.0[self.start..];
+        candidates.iter().any(|candidate| candidate.pool.is_some())
+    }
+
+    /// Puts the members of each pool in the order of `rank`, the smallest first.
+    pub(crate) fn rank<R: PartialOrd>(&mut self, rank: impl Fn(&Candidate) -> R) {
+        let chain = &self.chain.0;
+        let mut order: Vec<usize> = (self.start..chain.len()).collect();
+        for pool in order.chunk_by_mut(|a, b| {
+            let pool = chain[*a].pool;
+            pool.is_some() && pool == chain[*b].pool
+        }) {
+            if pool.len() > 1 {
+                let mut ranked: Vec<_> = pool.iter().map(|at| (rank(&chain[*at]), *at)).collect();
+                ranked.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
+                for (place, (_, at)) in pool.iter_mut().zip(ranked) {
+                    *place = at;
+                }
+            }
+        }
+        self.order = Some(order.into());
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -143,7 +180,8 @@ impl Route {
     }
 
     pub(crate) fn get(&self, position: usize) -> &Candidate {
-        &self.chain.0[self.start + position]
+        let order = self.order.as_ref();
+        &self.chain.0[order.map_or(self.start + position, |order| order[position])]
     }
 }
 

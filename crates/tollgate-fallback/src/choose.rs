@@ -13,8 +13,10 @@ use crate::{
     Candidate, FallbackHealth,
     chain::Route,
     credential::KeyId,
+    fit::{Key, TooLong},
     health::{Probe, Slot},
     path,
+    pool::UnderWay,
     rewrite::rewrite,
     target,
 };
@@ -23,18 +25,18 @@ use crate::{
 pub(crate) struct Choice {
     head: Parts,
     body: Bytes,
-    facts: Facts,
-    route: Route,
+    pub(crate) facts: Facts,
+    pub(crate) route: Route,
     /// Position of the next candidate to look at.
     next: usize,
     /// Keys that were refused in this call.
-    dead: Vec<KeyId>,
-    too_long: Option<TooLong>,
+    pub(crate) dead: Vec<KeyId>,
+    pub(crate) too_long: Option<TooLong>,
     /// Where the request goes by itself, and by which key.
-    origin: u64,
-    key: KeyId,
+    pub(crate) origin: u64,
+    pub(crate) key: KeyId,
     /// Prompt and answer, as far as can be told without a tokenizer.
-    tokens: u64,
+    pub(crate) tokens: u64,
 }
 
 /// The candidate that is tried.
@@ -45,6 +47,8 @@ pub(crate) struct Chosen {
     window: Option<u64>,
     pub(crate) slot: Option<Slot>,
     pub(crate) probe: Option<Probe>,
+    /// Of a pool: counted while it is under way.
+    pub(crate) under_way: Option<UnderWay>,
     pub(crate) facts: Facts,
     pub(crate) begun: Instant,
 }
@@ -52,20 +56,21 @@ pub(crate) struct Chosen {
 /// A candidate with the request for it.
 pub(crate) type Send = (Chosen, Parts, Bytes);
 
-/// The last candidate that the request was too long for.
-struct TooLong {
-    window: Option<u64>,
-    model: Option<Arc<str>>,
-}
-
 impl Choice {
-    pub(crate) fn new(head: Parts, body: Bytes, facts: Facts, route: Route) -> Self {
+    pub(crate) fn new(
+        head: Parts,
+        body: Bytes,
+        facts: Facts,
+        route: Route,
+        health: &FallbackHealth,
+        now: Instant,
+    ) -> Self {
         let (scheme, authority) = path::origin_of(&head.uri, &head.headers);
         let origin = target::origin(scheme, authority);
         let key = KeyId::of_request(&head.headers, &head.uri, origin);
         let cap = facts.max_output_tokens.unwrap_or(0);
         let tokens = Estimate::of(&facts).input.saturating_add(cap);
-        Self {
+        let mut choice = Self {
             head,
             body,
             facts,
@@ -76,7 +81,9 @@ impl Choice {
             origin,
             key,
             tokens,
-        }
+        };
+        choice.order_pools(health, now);
+        choice
     }
 
     /// Candidates in all.
@@ -116,13 +123,22 @@ impl Choice {
     /// How many candidates behind this one could be tried as things stand.
     pub(crate) fn further(&self, health: &FallbackHealth, now: Instant) -> u32 {
         let rest = self.next..self.route.len();
-        let fit = rest.filter(|position| self.unfit(*position, health, now).is_none());
+        let fit = rest.filter(|position| self.may_fit(*position, health, now));
         u32::try_from(fit.count()).unwrap_or(u32::MAX)
     }
 
-    /// The key of a candidate was refused: not again in this call.
-    pub(crate) fn key_was_refused(&mut self, chosen: &Chosen) {
+    /// The key of a candidate was refused: not again in this call. Another one of the same target
+    /// is tried next, if there is one.
+    pub(crate) fn key_was_refused(
+        &mut self,
+        chosen: &Chosen,
+        health: &FallbackHealth,
+        now: Instant,
+    ) {
         self.dead.extend(chosen.slot.as_ref().map(|slot| slot.key));
+        if self.fit(chosen.position, health, now).is_ok() {
+            self.next = chosen.position;
+        }
     }
 
     /// The request was too long for a candidate.
@@ -139,17 +155,19 @@ impl Choice {
     /// target" is no answer.
     fn last_resort(&self, health: &FallbackHealth, now: Instant) -> Send {
         let due = |position: usize| {
-            let slot = self.slot(self.route.get(position));
+            let candidate = self.route.get(position);
+            let key = self.key_not_refused(candidate)?;
+            let slot = self.slot(candidate, key.id);
             let cooling = health.cooling_until(&slot, now);
             cooling.max(health.dead_until(slot.key, now))
         };
         let mut fit: Vec<usize> = Vec::new();
         let mut small: Vec<usize> = Vec::new();
         for position in 0..self.route.len() {
-            match self.never_fits(position) {
-                None => fit.push(position),
-                Some(Skipped::TooSmall) => small.push(position),
-                Some(_) => {}
+            match self.may_ever_fit(position) {
+                Ok(()) => fit.push(position),
+                Err(Skipped::TooSmall) => small.push(position),
+                Err(_) => {}
             }
         }
         fit.sort_by_key(|position| due(*position));
@@ -166,6 +184,7 @@ impl Choice {
                 window: None,
                 slot: None,
                 probe: None,
+                under_way: None,
                 facts: self.facts.clone(),
                 begun: now,
             };
@@ -182,17 +201,24 @@ impl Choice {
         force: bool,
     ) -> Result<Send, Skipped> {
         let alone = self.route.len() == 1;
-        if !force && !alone {
-            if let Some(why) = self.unfit(position, health, now) {
-                return Err(why);
-            }
-        }
         let candidate = self.route.get(position);
+        let Key { id, put } = if force || alone {
+            let key = self.key_not_refused(candidate);
+            key.ok_or(Skipped::DeadCredential)?
+        } else {
+            self.fit(position, health, now)?
+        };
         let other_hands = self.in_other_hands(candidate);
-        let (parts, bytes, facts) =
-            rewrite(&self.head, &self.body, &self.facts, candidate, other_hands)
-                .ok_or(Skipped::CannotRewrite)?;
-        let slot = self.slot(candidate);
+        let (parts, bytes, facts) = rewrite(
+            &self.head,
+            &self.body,
+            &self.facts,
+            candidate,
+            other_hands,
+            put.as_ref(),
+        )
+        .ok_or(Skipped::CannotRewrite)?;
+        let slot = self.slot(candidate, id);
         let probe = if alone {
             None
         } else {
@@ -200,6 +226,8 @@ impl Choice {
             let entered = health.enter(&slot, now, force);
             entered.map_err(|_| Skipped::CoolingDown)?
         };
+        let pooled = candidate.pool.is_some();
+        let under_way = pooled.then(|| health.begin(&slot, self.tokens));
         let (model, target) = self.names(candidate);
         let chosen = Chosen {
             position,
@@ -208,86 +236,37 @@ impl Choice {
             window: candidate.window,
             slot: Some(slot),
             probe,
+            under_way,
             facts,
             begun: now,
         };
         Ok((chosen, parts, bytes))
     }
 
-    /// Why a candidate cannot be tried now.
-    fn unfit(&self, position: usize, health: &FallbackHealth, now: Instant) -> Option<Skipped> {
-        let never = self.never_fits(position);
-        if never.is_some() || health.is_quiet() {
-            return never;
-        }
-        let slot = self.slot(self.route.get(position));
-        if health.dead_until(slot.key, now).is_some() {
-            return Some(Skipped::DeadCredential);
-        }
-        let cooling = health.cooling_until(&slot, now).is_some();
-        cooling.then_some(Skipped::CoolingDown)
-    }
-
-    /// Why a candidate cannot serve this call, whatever time may bring.
-    fn never_fits(&self, position: usize) -> Option<Skipped> {
-        let candidate = self.route.get(position);
-        let speaks = candidate.speaks;
-        if speaks.is_some_and(|dialect| dialect != path::family(self.facts.dialect())) {
-            return Some(Skipped::OtherDialect);
-        }
-        if self.facts.pinned && self.origin(candidate) != self.origin(self.route.get(0)) {
-            return Some(Skipped::Pinned);
-        }
-        if self.dead.contains(&self.key(candidate)) {
-            return Some(Skipped::DeadCredential);
-        }
-        (!self.is_large_enough(candidate)).then_some(Skipped::TooSmall)
-    }
-
-    fn is_large_enough(&self, candidate: &Candidate) -> bool {
-        let fits = candidate.window.is_none_or(|window| self.tokens <= window);
-        let larger = match &self.too_long {
-            None => true,
-            Some(failed) => match (failed.window, candidate.window) {
-                (Some(failed), Some(window)) => window > failed,
-                (Some(_), None) => false,
-                // Nobody knows, so it may be; but a model is not larger than itself.
-                (None, _) => candidate.model.is_some() && candidate.model != failed.model,
-            },
-        };
-        fits && larger
-    }
-
+    /// What a candidate is called in the list of attempts: model and target.
     fn names(&self, candidate: &Candidate) -> (Option<Arc<str>>, Option<Arc<str>>) {
         let model = candidate.model.clone().or_else(|| self.facts.model.clone());
         (model, candidate.name.clone())
     }
 
-    fn origin(&self, candidate: &Candidate) -> u64 {
+    pub(crate) fn origin(&self, candidate: &Candidate) -> u64 {
         let place = candidate.place.as_ref();
         place.map_or(self.origin, |place| place.origin())
     }
 
     /// Whether the request gets into other hands than those that the caller's key was meant for.
-    fn in_other_hands(&self, candidate: &Candidate) -> bool {
+    pub(crate) fn in_other_hands(&self, candidate: &Candidate) -> bool {
         let place = candidate.place.as_ref();
         place.is_some_and(|place| place.credential.is_some() || place.origin() != self.origin)
     }
 
-    fn key(&self, candidate: &Candidate) -> KeyId {
-        match &candidate.place {
-            Some(place) if self.in_other_hands(candidate) => place.key(),
-            _ => self.key,
-        }
-    }
-
-    fn slot(&self, candidate: &Candidate) -> Slot {
+    pub(crate) fn slot(&self, candidate: &Candidate, key: KeyId) -> Slot {
         let (model, target) = self.names(candidate);
         Slot {
             target,
             model,
             origin: self.origin(candidate),
-            key: self.key(candidate),
+            key,
         }
     }
 }

@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tollgate_core::wire::outcome::Outcome;
 
 use crate::health::{Report, TargetState};
 
@@ -39,7 +40,9 @@ pub(crate) struct Cooling {
     /// Nobody tries it before; only ever later, until a probe is given back.
     pub(crate) until: Instant,
     pub(crate) failures: u32,
+    /// It was found not to exist, at some time since.
     pub(crate) gone: bool,
+    pub(crate) reason: Outcome,
     key_refused: bool,
     interval: Duration,
     /// The probe under way, and when it was due.
@@ -47,13 +50,14 @@ pub(crate) struct Cooling {
 }
 
 impl Cooling {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, reason: &Outcome) -> Self {
         Self {
             since: now,
             failed: now,
             until: now,
             failures: 0,
             gone: false,
+            reason: reason.clone(),
             key_refused: false,
             interval: Duration::ZERO,
             probe: None,
@@ -66,7 +70,7 @@ impl Cooling {
         if in_a_row {
             self.failures = self.failures.saturating_add(1);
         }
-        self.gone = report == Report::Gone;
+        self.gone |= report == Report::Gone;
         self.key_refused = report == Report::KeyRefused;
         let wait = match report {
             Report::Limited(Some(stated)) => stated.min(pace.most),
@@ -107,7 +111,7 @@ impl Cooling {
             TargetState::Due
         } else if self.key_refused {
             TargetState::CredentialDead
-        } else if self.gone {
+        } else if self.reason == Outcome::ModelGone {
             TargetState::Gone
         } else {
             TargetState::CoolingDown
@@ -124,7 +128,7 @@ mod tests {
     fn failed(times: u32) -> (Cooling, Instant) {
         let pace = Pace::default();
         let mut now = Instant::now();
-        let mut cooling = Cooling::new(now);
+        let mut cooling = Cooling::new(now, &Outcome::ServerError);
         for _ in 0..times {
             now = now.max(cooling.until);
             cooling.fail(Report::Failed, now, now, &pace);
@@ -165,7 +169,7 @@ mod tests {
     #[test]
     fn a_hostile_wait_is_cut_at_the_longest_cool_down() {
         let now = Instant::now();
-        let mut cooling = Cooling::new(now);
+        let mut cooling = Cooling::new(now, &Outcome::Overloaded);
         let forever = Report::Limited(Some(Duration::MAX));
         cooling.fail(forever, now, now, &Pace::default());
         assert_eq!(cooling.until, now + 300 * S);

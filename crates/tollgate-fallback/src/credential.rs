@@ -1,4 +1,4 @@
-//! A key and the header that it travels in.
+//! Keys: what they are, in which header they travel, where they come from.
 use std::{
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
@@ -76,6 +76,7 @@ impl Credential {
         &self.name
     }
 
+    /// Tells keys apart.
     pub(crate) fn id(&self) -> KeyId {
         self.id
     }
@@ -91,6 +92,79 @@ impl fmt::Debug for Credential {
             .field("header", &self.name)
             .field("key", &self.value)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where the keys of a [`Target`](crate::Target) come from. Asked for every request that may go
+/// there, so a key can be rotated without building anything anew.
+///
+/// A [`Credential`] is one key that stays, a list of them are several of which the first is
+/// preferred, and a closure is asked anew each time. It is asked on the path of every call, perhaps
+/// more than once: let it read a value at hand, and fetch a new one in the background.
+///
+/// ```
+/// use std::{sync::{Arc, RwLock}, time::Duration};
+/// use tollgate_fallback::{Credential, Target};
+///
+/// // A token that lives an hour.
+/// let token = Arc::new(RwLock::new(Credential::bearer("token-1")?));
+/// let there = Target::new("vertex", "https://vertex.example/v1")?.credential({
+///     let token = Arc::clone(&token);
+///     move || token.read().expect("no writer panics").clone()
+/// });
+/// // In a task of its own, in good time before the hour is over:
+/// *token.write().expect("no reader panics") = Credential::bearer("token-2")?;
+/// # let _ = there;
+/// # Ok::<(), tollgate_fallback::InvalidChain>(())
+/// ```
+pub trait CredentialProvider: Send + Sync {
+    /// The first credential for which `usable` is true: one that was refused a moment ago is not.
+    /// `None`: there is none, and the target is passed over.
+    fn credential(&self, usable: &dyn Fn(&Credential) -> bool) -> Option<Credential>;
+
+    /// The header that they travel in, if it is always the same; it may tell whose shapes the
+    /// target speaks.
+    fn header_name(&self) -> Option<&HeaderName> {
+        None
+    }
+}
+
+impl CredentialProvider for Credential {
+    fn credential(&self, usable: &dyn Fn(&Credential) -> bool) -> Option<Credential> {
+        usable(self).then(|| self.clone())
+    }
+
+    fn header_name(&self) -> Option<&HeaderName> {
+        Some(&self.name)
+    }
+}
+
+impl CredentialProvider for Vec<Credential> {
+    fn credential(&self, usable: &dyn Fn(&Credential) -> bool) -> Option<Credential> {
+        self.iter().find(|credential| usable(credential)).cloned()
+    }
+
+    fn header_name(&self) -> Option<&HeaderName> {
+        self.first().map(|credential| &credential.name)
+    }
+}
+
+impl<const N: usize> CredentialProvider for [Credential; N] {
+    fn credential(&self, usable: &dyn Fn(&Credential) -> bool) -> Option<Credential> {
+        self.iter().find(|credential| usable(credential)).cloned()
+    }
+
+    fn header_name(&self) -> Option<&HeaderName> {
+        self.first().map(|credential| &credential.name)
+    }
+}
+
+impl<F> CredentialProvider for F
+where
+    F: Fn() -> Credential + Send + Sync,
+{
+    fn credential(&self, usable: &dyn Fn(&Credential) -> bool) -> Option<Credential> {
+        Some(self()).filter(|credential| usable(credential))
     }
 }
 

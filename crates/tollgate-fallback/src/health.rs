@@ -12,9 +12,16 @@ use std::{
 
 use tokio::time::Instant;
 
+use tollgate_core::wire::{
+    limits::RateLimit,
+    outcome::{Outcome, Verdict},
+};
+
 use crate::{
     cooling::{Cooling, Pace, after},
     credential::KeyId,
+    decide::report,
+    pool::{Load, Rank, UnderWay},
 };
 
 /// Most targets and keys that are remembered; of more the one that is due first is forgotten.
@@ -58,6 +65,9 @@ struct State {
     targets: HashMap<Slot, Cooling>,
     dead: HashMap<KeyId, Dead>,
     probes: u64,
+    /// Of targets in pools.
+    loads: HashMap<Slot, Load>,
+    turns: u64,
 }
 
 struct Dead {
@@ -87,6 +97,50 @@ pub(crate) enum Report {
     Gone,
     /// The key was refused.
     KeyRefused,
+}
+
+/// What changed for a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It was well, and is left alone until then.
+    LeftAlone(Instant),
+    /// It is well again.
+    Back,
+    /// It does not exist (any more), and nobody was told.
+    Gone,
+}
+
+impl News {
+    /// Tells the operator: once for each change, not for each call.
+    pub(crate) fn tell(self, slot: &Slot, outcome: &Outcome, now: Instant) {
+        let (model, at) = (slot.model.as_deref(), slot.target.as_deref());
+        match self {
+            Self::LeftAlone(until) => tracing::warn!(
+                target: "tollgate::fallback",
+                model,
+                at,
+                ?outcome,
+                seconds = (until - now).as_secs_f64(),
+                "a target failed and is left alone",
+            ),
+            Self::Back => tracing::info!(
+                target: "tollgate::fallback", model, at, "a target is well again",
+            ),
+            Self::Gone => tracing::warn!(
+                target: "tollgate::fallback",
+                model,
+                at,
+                "the model does not exist (any more); the next one of the chain is tried",
+            ),
+        }
+    }
+}
+
+impl Slot {
+    /// Whether it is the same model at the same place, by whatever key.
+    fn is_as(&self, other: &Self) -> bool {
+        (&self.target, &self.model, self.origin) == (&other.target, &other.model, other.origin)
+    }
 }
 
 impl FallbackHealth {
@@ -131,6 +185,7 @@ impl FallbackHealth {
                 since: cooling.since,
                 next_probe: cooling.until,
                 failures: cooling.failures,
+                reason: cooling.reason.clone(),
             })
             .collect();
         let dead_keys = state.dead.values().filter(|dead| dead.until > now).count();
@@ -190,20 +245,27 @@ impl FallbackHealth {
         }))
     }
 
-    /// Takes down how an attempt ended that began at `begun`. True if a model was found gone that
-    /// was not known to be.
-    pub(crate) fn report(&self, slot: &Slot, report: Report, begun: Instant, now: Instant) -> bool {
+    /// Takes down how an attempt ended that began at `begun`, and says what is new.
+    pub(crate) fn report(
+        &self,
+        slot: &Slot,
+        verdict: &Verdict,
+        begun: Instant,
+        now: Instant,
+    ) -> Option<News> {
+        let report = report(verdict);
         if report == Report::Alive && self.is_quiet() {
-            return false;
+            return None;
         }
         let mut state = self.state();
-        let mut news = false;
+        let mut news = None;
         match report {
             Report::Alive => {
                 // One that began before the failure tells of the time before it.
                 let later = |failed: Instant| begun >= failed;
                 if state.targets.get(slot).is_some_and(|c| later(c.failed)) {
                     state.targets.remove(slot);
+                    news = Some(News::Back);
                 }
                 if state.dead.get(&slot.key).is_some_and(|d| later(d.since)) {
                     state.dead.remove(&slot.key);
@@ -219,15 +281,60 @@ impl FallbackHealth {
                     dead.until = until.max(dead.until);
                 }
                 keep_within(&mut state.targets, |cooling| cooling.until, slot);
+                // Also told of another key: a thousand tenants need no thousand warnings.
+                let told = report == Report::Gone
+                    && state.targets.iter().any(|(s, c)| c.gone && s.is_as(slot));
+                let well = !state.targets.contains_key(slot);
                 let cooling = state.targets.entry(slot.clone());
-                let cooling = cooling.or_insert_with(|| Cooling::new(now));
-                news = report == Report::Gone && !cooling.gone;
+                let cooling = cooling.or_insert_with(|| Cooling::new(now, &verdict.outcome));
                 cooling.fail(report, begun, now, &self.pace);
+                cooling.reason.clone_from(&verdict.outcome);
+                news = match report {
+                    Report::Gone => (!told).then_some(News::Gone),
+                    _ => well.then_some(News::LeftAlone(cooling.until)),
+                };
             }
         }
         let troubles = state.targets.len() + state.dead.len();
         self.shared.troubles.store(troubles, Ordering::SeqCst);
         news
+    }
+
+    /// Where a target stands in the order of its pool.
+    pub(crate) fn rank(&self, slot: &Slot, tokens: u64, now: Instant, last: bool) -> Rank {
+        let state = self.state();
+        match state.loads.get(slot) {
+            Some(load) => load.rank(tokens, now, last),
+            None => Load::default().rank(tokens, now, last),
+        }
+    }
+
+    /// An attempt at a target of a pool begins; it ends with what is given back.
+    pub(crate) fn begin(&self, slot: &Slot, tokens: u64) -> UnderWay {
+        let mut state = self.state();
+        state.turns += 1;
+        let turn = state.turns;
+        keep_within(&mut state.loads, |load| load.turn, slot);
+        let load = state.loads.entry(slot.clone()).or_default();
+        load.begin(tokens, turn);
+        UnderWay {
+            health: self.clone(),
+            slot: slot.clone(),
+            tokens,
+        }
+    }
+
+    pub(crate) fn end(&self, slot: &Slot, tokens: u64) {
+        if let Some(load) = self.state().loads.get_mut(slot) {
+            load.end(tokens);
+        }
+    }
+
+    /// What an answer said of a pooled target's limits.
+    pub(crate) fn saw_limits(&self, slot: &Slot, limits: &[RateLimit], now: Instant) {
+        if let Some(load) = self.state().loads.get_mut(slot) {
+            load.answered(limits, now);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -238,9 +345,9 @@ impl FallbackHealth {
 }
 
 /// Makes room for one more, at the cost of the one that is due first.
-fn keep_within<K: Clone + Eq + Hash, V>(
+fn keep_within<K: Clone + Eq + Hash, V, D: Ord>(
     map: &mut HashMap<K, V>,
-    due: impl Fn(&V) -> Instant,
+    due: impl Fn(&V) -> D,
     key: &K,
 ) {
     if map.len() < MOST_KEPT || map.contains_key(key) {
@@ -312,6 +419,8 @@ pub struct TargetSnapshot {
     pub next_probe: Instant,
     /// Failures in a row, those counted once that were under way together.
     pub failures: u32,
+    /// What the last attempt met.
+    pub reason: Outcome,
 }
 
 /// What is known of a target that is not well.
@@ -343,12 +452,20 @@ mod tests {
         }
     }
 
+    fn broke() -> Verdict {
+        Verdict::of(http::StatusCode::OK, Outcome::ServerError)
+    }
+
+    fn served() -> Verdict {
+        Verdict::ok(http::StatusCode::OK)
+    }
+
     // F15
     #[tokio::test(start_paused = true)]
     async fn of_two_that_come_together_one_is_the_probe() {
         let health = FallbackHealth::new();
         let begun = Instant::now();
-        health.report(&slot(1), Report::Failed, begun, begun);
+        health.report(&slot(1), &broke(), begun, begun);
         let due = begun + Duration::from_secs(5);
         let first = health.enter(&slot(1), due, false);
         assert!(matches!(first, Ok(Some(_))));
@@ -360,10 +477,10 @@ mod tests {
         let health = FallbackHealth::new();
         let begun = Instant::now();
         let later = begun + Duration::from_secs(1);
-        health.report(&slot(1), Report::Failed, begun, later);
-        health.report(&slot(1), Report::Alive, begun, later);
+        health.report(&slot(1), &broke(), begun, later);
+        health.report(&slot(1), &served(), begun, later);
         assert!(health.cooling_until(&slot(1), later).is_some());
-        health.report(&slot(1), Report::Alive, later, later);
+        health.report(&slot(1), &served(), later, later);
         assert!(health.cooling_until(&slot(1), later).is_none());
         assert!(health.is_quiet());
     }
@@ -372,8 +489,9 @@ mod tests {
     async fn what_is_kept_is_bounded() {
         let health = FallbackHealth::new();
         let now = Instant::now();
+        let refused = Verdict::of(http::StatusCode::OK, Outcome::Unauthorized);
         for n in 0..MOST_KEPT as u64 + 10 {
-            health.report(&slot(n), Report::KeyRefused, now, now);
+            health.report(&slot(n), &refused, now, now);
         }
         let snapshot = health.snapshot();
         assert_eq!(

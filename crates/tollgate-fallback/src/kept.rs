@@ -53,7 +53,7 @@ impl<E> Kept<E> {
             headers: parts.headers,
             verdict: parts.extensions.get().cloned(),
             refused: parts.extensions.get().cloned(),
-            served_by,
+            served_by: parts.extensions.get().cloned().unwrap_or(served_by),
             document,
         })))
     }

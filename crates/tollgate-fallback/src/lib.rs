@@ -145,21 +145,25 @@ mod choose;
 mod cooling;
 mod credential;
 mod decide;
+mod fit;
 mod future;
 mod health;
 mod kept;
 mod layer;
 mod path;
 mod policy;
+mod pool;
 mod rewrite;
 mod run;
 mod service;
 mod target;
 
+pub use tollgate_core::wire::prompt::Capability;
+
 pub use self::{
     candidate::Candidate,
     chain::{InvalidChain, ModelChain},
-    credential::Credential,
+    credential::{Credential, CredentialProvider},
     future::ResponseFuture,
     health::{FallbackHealth, HealthSnapshot, TargetSnapshot, TargetState},
     layer::ModelFallbackLayer,

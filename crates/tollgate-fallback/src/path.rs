@@ -239,7 +239,7 @@ pub(crate) fn dialect(candidate: &Candidate) -> Option<Dialect> {
         let first = found.next()?;
         return found.all(|next| next == first).then_some(first);
     }
-    let key = place.credential.as_ref()?.header_name();
+    let key = place.credential.as_ref()?.header_name()?;
     (key == "x-goog-api-key").then_some(Dialect::Gemini)
 }
 

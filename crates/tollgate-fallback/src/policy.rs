@@ -38,6 +38,7 @@ pub struct FallbackPolicy {
     pub(crate) peek: PeekPolicy,
     pub(crate) model_header: bool,
     pub(crate) attempts: u32,
+    pub(crate) buffered: bool,
 }
 
 impl Default for FallbackPolicy {
@@ -51,6 +52,7 @@ impl Default for FallbackPolicy {
             peek: PeekPolicy::default(),
             model_header: false,
             attempts: 3,
+            buffered: false,
         }
     }
 }
@@ -93,9 +95,23 @@ impl FallbackPolicy {
     /// How far to look into an answer before it is passed on. See [`PeekPolicy`] for the defaults.
     ///
     /// Answers are held whole only while another candidate is left, and not if a retry inside has
-    /// done so.
+    /// done so; of the last candidate only as far as an error's document may go
+    /// ([`PeekPolicy::error_cap`]).
     pub fn peek(mut self, peek: PeekPolicy) -> Self {
         self.peek = peek;
+        self
+    }
+
+    /// Whether the callers read a whole answer before they use any of it, also of a stream. Default
+    /// no; a single call says so with
+    /// [`CallOptions::buffered`](tollgate_core::call::CallOptions::buffered).
+    ///
+    /// A stream is then held until it is whole, up to the bytes of [`PeekPolicy::hold_answer`], while
+    /// another candidate is left: one that breaks or stalls in its middle is asked of the next
+    /// candidate from the start, and the caller sees nothing of the first. Otherwise a stream that
+    /// breaks after its first content ends in its error.
+    pub fn buffered(mut self, yes: bool) -> Self {
+        self.buffered = yes;
         self
     }
 

@@ -9,7 +9,7 @@ use tollgate_core::{
     },
 };
 
-use crate::{Candidate, candidate::Edit, path};
+use crate::{Candidate, Credential, candidate::Edit, path};
 
 /// Headers that another origin gets to see; all others may name or pay for the first one.
 const HARMLESS: [&str; 11] = [
@@ -68,6 +68,7 @@ pub(crate) fn rewrite(
     facts: &Facts,
     candidate: &Candidate,
     other_hands: bool,
+    credential: Option<&Credential>,
 ) -> Option<Rewritten> {
     if candidate.is_as_it_came(facts.model.as_deref()) {
         return Some((head.clone(), body.clone(), facts.clone()));
@@ -113,7 +114,7 @@ pub(crate) fn rewrite(
         new.headers.remove("idempotency-key");
     }
     if let Some(place) = &candidate.place {
-        if let Some(credential) = &place.credential {
+        if let Some(credential) = credential {
             credential.put(&mut new.headers);
         }
         for (name, value) in &place.headers {

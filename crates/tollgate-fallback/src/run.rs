@@ -8,8 +8,10 @@ use tokio::time::Instant;
 use tollgate_core::{
     body::{PeekPolicy, Replay},
     call::{Attempt, Call},
+    clock,
     extensions::{Refused, ServedBy},
     wire::{
+        limits,
         outcome::Verdict,
         prompt::{Facts, RequestFacts},
     },
@@ -19,7 +21,7 @@ use crate::{
     FallbackHealth, FallbackPolicy, ModelChain, OnExhausted,
     chain::Route,
     choose::{self, Choice, Chosen},
-    decide::{Turn, blames_request, decide, decide_refusal, report},
+    decide::{Turn, blames_request, decide, decide_refusal},
     kept::Kept,
 };
 
@@ -68,12 +70,27 @@ enum First<E> {
 struct Ledger {
     call: Call,
     queue_wait: Option<Duration>,
+    /// What a fallback further out keeps back, and aims at.
+    kept: u32,
+    aim: (Option<Arc<str>>, Option<Arc<str>>),
+}
+
+impl Ledger {
+    fn of(call: Call) -> Self {
+        Self {
+            queue_wait: call.max_queue_wait(),
+            kept: call.kept_attempts(),
+            aim: call.aimed(),
+            call,
+        }
+    }
 }
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.call.keep_attempts(0);
-        self.call.aim(None, None);
+        let (model, target) = std::mem::take(&mut self.aim);
+        self.call.keep_attempts(self.kept);
+        self.call.aim(model, target);
         self.call.set_max_queue_wait(self.queue_wait);
         self.call.end_attempt();
     }
@@ -101,14 +118,11 @@ impl<E> Run<E> {
         // A retry further in would allow fewer than one for each candidate.
         call.default_max_attempts(attempts);
         let now = Instant::now();
-        let mut choice = Choice::new(head, body, facts, route);
+        let mut choice = Choice::new(head, body, facts, route, &config.health, now);
         let (sent, parts, bytes) = choice.first(&call, &config.health, now);
         let mut run = Self {
             choice,
-            ledger: Ledger {
-                queue_wait: call.max_queue_wait(),
-                call,
-            },
+            ledger: Ledger::of(call),
             sent,
             last: true,
             counted: false,
@@ -127,8 +141,11 @@ impl<E> Run<E> {
     /// How far to look into the answer that comes.
     pub(crate) fn peek_policy(&self, policy: &FallbackPolicy) -> PeekPolicy {
         let mut peek = policy.peek.clone();
+        peek.hold_streams |= policy.buffered || self.ledger.call.is_buffered();
         if self.last {
-            peek.hold_answer = None;
+            // Nothing is won by holding all of it; an error in a 200 is short.
+            peek.hold_streams = false;
+            peek.hold_answer = peek.hold_answer.map(|cap| cap.min(peek.error_cap));
         }
         peek
     }
@@ -141,8 +158,8 @@ impl<E> Run<E> {
     /// Enters the attempt that is about to be sent into the ledger.
     fn enter_attempt<C>(&mut self, config: &Config<C>, now: Instant) {
         let further = self.choice.further(&config.health, now);
-        let call = &self.ledger.call;
-        call.keep_attempts(0);
+        let Ledger { call, kept, .. } = &self.ledger;
+        call.keep_attempts(*kept);
         call.aim(self.sent.model.clone(), self.sent.target.clone());
         // The first is sent even if the ledger has none left: who sent it to us has decided that.
         self.counted = call.begin_attempt(self.attempts).is_some();
@@ -153,7 +170,7 @@ impl<E> Run<E> {
         let spare = further.min(call.attempts_left(self.attempts));
         self.last = spare == 0;
         // What is kept back is for the others: the retries of one must not use it up.
-        call.keep_attempts(spare);
+        call.keep_attempts(kept.saturating_add(spare));
         // Also without an attempt to spare: one that is refused is not sent and does not count.
         let bound = (further > 0).then_some(config.policy.max_wait);
         let outer = self.ledger.queue_wait;
@@ -192,6 +209,7 @@ impl<E> Run<E> {
         let Some(verdict) = verdict else {
             return self.done(answer, config);
         };
+        self.note_limits(&answer, config, now);
         let refused = answer.as_ref().ok().and_then(Refused::of);
         let turn = match refused {
             Some(refused) => decide_refusal(refused),
@@ -212,7 +230,7 @@ impl<E> Run<E> {
             Turn::Next => {}
             Turn::Refused(why) if self.counted => self.ledger.call.take_back_attempt(why),
             Turn::Refused(_) => {}
-            Turn::OtherKey => self.choice.key_was_refused(&self.sent),
+            Turn::OtherKey => self.choice.key_was_refused(&self.sent, &config.health, now),
             Turn::Larger => self.choice.was_too_long(&self.sent),
         }
         let Some((next, parts, bytes)) = self.another(config, now) else {
@@ -246,8 +264,8 @@ impl<E> Run<E> {
 
     /// The next candidate, if the call still has time and attempts.
     fn another<C>(&mut self, config: &Config<C>, now: Instant) -> Option<choose::Send> {
-        let call = &self.ledger.call;
-        call.keep_attempts(0);
+        let Ledger { call, kept, .. } = &self.ledger;
+        call.keep_attempts(*kept);
         if call.time_left(now) == Some(Duration::ZERO) || call.attempts_left(self.attempts) == 0 {
             return None;
         }
@@ -257,16 +275,24 @@ impl<E> Run<E> {
     /// Tells the other calls how the target is.
     fn report<C>(&self, verdict: &Verdict, config: &Config<C>, now: Instant) {
         let Some(slot) = &self.sent.slot else { return };
-        let news = config
-            .health
-            .report(slot, report(verdict), self.sent.begun, now);
-        if news {
-            tracing::warn!(
-                target: "tollgate::fallback",
-                model = slot.model.as_deref(),
-                at = slot.target.as_deref(),
-                "the model does not exist (any more); the next one of the chain is tried",
-            );
+        let news = config.health.report(slot, verdict, self.sent.begun, now);
+        if let Some(news) = news {
+            news.tell(slot, &verdict.outcome, now);
+        }
+    }
+
+    /// Tells a pool what is left of its member's limits.
+    fn note_limits<C, RB>(
+        &self,
+        answer: &Result<Response<RB>, E>,
+        config: &Config<C>,
+        now: Instant,
+    ) {
+        if let (Some(under_way), Ok(response)) = (&self.sent.under_way, answer) {
+            if Refused::of(response).is_none() {
+                let limits = limits::from_headers(response.headers(), clock::wall());
+                config.health.saw_limits(&under_way.slot, &limits, now);
+            }
         }
     }
 
@@ -305,7 +331,17 @@ impl<E> Run<E> {
     }
 
     /// Says in the response who served and what was tried.
-    fn sign<C, RB>(&self, response: &mut Response<RB>, served_by: ServedBy, config: &Config<C>) {
+    fn sign<C, RB>(
+        &self,
+        response: &mut Response<RB>,
+        mut served_by: ServedBy,
+        config: &Config<C>,
+    ) {
+        // A fallback further in knows better who it was; the place in the chain is ours.
+        if let Some(inner) = response.extensions_mut().remove::<ServedBy>() {
+            served_by.model = inner.model.or(served_by.model);
+            served_by.target = inner.target.or(served_by.target);
+        }
         if config.policy.model_header {
             let model = served_by.model.as_deref();
             if let Some(Ok(value)) = model.map(HeaderValue::from_str) {

@@ -5,13 +5,9 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     uri::{Authority, Scheme},
 };
-use tollgate_core::wire::prompt::Dialect;
+use tollgate_core::wire::prompt::{Capability, Dialect};
 
-use crate::{
-    Candidate, Credential, InvalidChain,
-    candidate::Edit,
-    credential::{KeyId, digest},
-};
+use crate::{Candidate, CredentialProvider, InvalidChain, credential::digest};
 
 /// Another origin: where it is, what it is paid with, what its models are called.
 ///
@@ -46,7 +42,7 @@ pub(crate) struct Place {
     /// Path of the base URL, without a slash at its end.
     pub(crate) base: Box<str>,
     pub(crate) template: Option<Box<str>>,
-    pub(crate) credential: Option<Credential>,
+    pub(crate) credential: Option<Arc<dyn CredentialProvider>>,
     pub(crate) headers: HeaderMap,
 }
 
@@ -118,10 +114,16 @@ impl Target {
         self.place(|place| place.template = Some(template.into()))
     }
 
-    /// The key. Default: none is sent to another origin, and the request's own to the same one.
+    /// The key, or several, or a closure that is asked for every request: see
+    /// [`CredentialProvider`]. Default: none is sent to another origin, and the request's own to the
+    /// same one.
+    ///
+    /// One that is refused, or has no money left, is not used again in the same call, nor by others
+    /// for [`FallbackHealth::dead_for`](crate::FallbackHealth::dead_for); of several the next is
+    /// tried.
     #[must_use]
-    pub fn credential(self, credential: Credential) -> Self {
-        self.place(|place| place.credential = Some(credential))
+    pub fn credential(self, credential: impl CredentialProvider + 'static) -> Self {
+        self.place(|place| place.credential = Some(Arc::new(credential)))
     }
 
     /// A header that this target needs, such as `anthropic-version`; replaces the request's.
@@ -148,6 +150,13 @@ impl Target {
         self
     }
 
+    /// See [`Candidate::cannot`].
+    #[must_use]
+    pub fn cannot(mut self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
+        self.candidate = self.candidate.cannot(capabilities);
+        self
+    }
+
     /// See [`Candidate::rename`].
     #[must_use]
     pub fn rename(mut self, from: &str, to: &str) -> Self {
@@ -158,7 +167,7 @@ impl Target {
     /// See [`Candidate::without`].
     #[must_use]
     pub fn without(mut self, parameter: &str) -> Self {
-        self.candidate.edits.push(Edit::Drop(parameter.into()));
+        self.candidate = self.candidate.without(parameter);
         self
     }
 
@@ -175,11 +184,6 @@ impl Place {
     pub(crate) fn origin(&self) -> u64 {
         origin(Some(&self.scheme), self.authority.as_str())
     }
-
-    pub(crate) fn key(&self) -> KeyId {
-        let credential = self.credential.as_ref();
-        credential.map_or_else(|| KeyId::none(self.origin()), Credential::id)
-    }
 }
 
 impl fmt::Debug for Place {
@@ -187,7 +191,10 @@ impl fmt::Debug for Place {
         f.debug_struct("Place")
             .field("scheme", &self.scheme.as_str())
             .field("authority", &self.authority.as_str())
-            .field("credential", &self.credential)
+            .field(
+                "credential",
+                &self.credential.as_ref().map(|keys| keys.header_name()),
+            )
             .field("headers", &self.headers.keys())
             .finish_non_exhaustive()
     }

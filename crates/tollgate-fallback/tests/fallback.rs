@@ -10,7 +10,7 @@ use tollgate_core::{
     extensions::{Reason, Refused, ServedBy},
     wire::outcome::Outcome,
 };
-use tollgate_fallback::{Candidate, FallbackPolicy, ModelChain, OnExhausted};
+use tollgate_fallback::{Candidate, Capability, FallbackPolicy, ModelChain, OnExhausted};
 use tollgate_sim::{
     SimError,
     script::{Reply, Scripted},
@@ -186,6 +186,43 @@ async fn a_candidate_that_is_too_small_is_passed_over_before_sending_with_the_re
     assert_eq!(served_by(&answer), (2, "b".to_owned()));
 }
 
+// F06
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_cannot_do_what_is_asked_is_passed_over_and_the_first_error_is_kept() {
+    let with = |more: &str| {
+        let document = format!(r#"{{"model":"a","messages":[{{"role":"user"}}]{more}}}"#);
+        post("https://a.example/v1/chat/completions", &document)
+    };
+    // The caller goes on with an answer that broke: its beginning stands at the end.
+    let prefill =
+        r#"{"model":"a","messages":[{"role":"user"},{"role":"assistant","content":"So"}]}"#;
+    let prefill = post("https://a.example/v1/chat/completions", prefill);
+    let schema = r#","response_format":{"type":"json_schema","json_schema":{}}"#;
+    for (request, needed) in [
+        (prefill, Capability::Prefill),
+        (with(r#","tools":[{"type":"function"}]"#), Capability::Tools),
+        (with(schema), Capability::JsonSchema),
+        (with(r#","stream":true"#), Capability::Streaming),
+    ] {
+        let upstream = Scripted::new([error(503, "overloaded").header("x-of", "a")]);
+        let all = [needed, Capability::Vision];
+        let chain = ModelChain::new([Candidate::model("a"), Candidate::model("b").cannot(all)]);
+        let answer = send(&wrap(&upstream, chain.unwrap()), request).await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["x-of"], "a");
+        assert_eq!(upstream.count(), 1, "{needed:?}");
+        let passed_over = &attempts(&answer)[1];
+        assert_eq!(passed_over.model.as_deref(), Some("b"));
+        assert_eq!(passed_over.skipped, Some(Skipped::Incapable(needed)));
+    }
+    // Who needs none of it goes there.
+    let upstream = upstream(|model, _| (model == "a").then(|| error(503, "overloaded")));
+    let all = [Capability::Prefill, Capability::Vision, Capability::Tools];
+    let chain = ModelChain::new([Candidate::model("a"), Candidate::model("b").cannot(all)]);
+    let answer = send(&wrap(&upstream, chain.unwrap()), chat("a")).await;
+    assert_eq!(answer.status(), 200);
+}
+
 #[tokio::test(start_paused = true)]
 async fn when_every_window_is_too_small_the_largest_is_tried_all_the_same() {
     let upstream = upstream(|_, _| None);
@@ -325,6 +362,35 @@ async fn retries_inside_cannot_use_up_what_the_next_candidate_needs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fallback_inside_leaves_alone_what_the_one_outside_keeps_back() {
+    // Outside a1, then b1 and c1; inside, for each of them, a second choice.
+    let upstream = upstream(|model, _| (model != "c1").then(|| error(503, "overloaded")));
+    let inner = ModelChain::new(["a1", "a2", "a3", "a4"]).unwrap();
+    let service = layer(chain(["a1", "b1", "c1"])).layer(layer(inner).layer(upstream.clone()));
+    let call = Call::new(CallOptions::new().max_attempts(4));
+    let mut request = chat("a1");
+    request.extensions_mut().insert(call.clone());
+    let answer = service.oneshot(request).await.unwrap();
+    assert_eq!(models(&upstream), ["a1", "a2", "b1", "c1"]);
+    let served = ServedBy::of(&answer).unwrap();
+    assert_eq!(served.position, 2, "of the chain outside");
+    assert_eq!(served.model.as_deref(), Some("c1"));
+    assert_eq!((call.kept_attempts(), call.aimed()), (0, (None, None)));
+    let named = attempts_of(&answer);
+    assert_eq!(named, ["a1", "a2", "b1", "c1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_model_that_a_fallback_inside_has_chosen_is_the_one_that_served() {
+    let upstream = upstream(|model, _| (model == "a1").then(|| error(503, "overloaded")));
+    let inner = layer(chain(["a1", "a2"])).layer(upstream);
+    let service = layer(chain(["a1", "b1"])).layer(inner);
+    let answer = service.oneshot(chat("a1")).await.unwrap();
+    let served = ServedBy::of(&answer).unwrap();
+    assert_eq!((served.position, served.model.as_deref()), (0, Some("a2")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_is_down_for_all() {
     let refused = Refused::new(Reason::StoreDown);
     let upstream = Scripted::new([error(503, "store_down").extension(refused)]);
@@ -357,6 +423,14 @@ async fn a_request_body_that_fails_is_a_400_and_nothing_is_sent() {
     assert_eq!(answer.status(), 400);
     assert_eq!(Refused::of(&answer).unwrap().reason, Reason::BodyFailed);
     assert_eq!(upstream.count(), 0);
+}
+
+/// The models of all attempts.
+fn attempts_of<B>(answer: &http::Response<B>) -> Vec<String> {
+    let all = tollgate_core::call::Attempts::of(answer);
+    all.iter()
+        .map(|a| a.model.as_deref().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// Promises ten bytes and sends two.

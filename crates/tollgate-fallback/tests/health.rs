@@ -240,7 +240,7 @@ async fn a_refusal_of_our_own_cools_nothing_down() {
     let refused = Refused::new(Reason::QueueFull);
     let upstream = Scripted::new([
         error(429, "queue_full").extension(refused),
-        Reply::status(200),
+        Reply::chat("b", 1, 1),
     ]);
     let health = FallbackHealth::new();
     let service = layer(chain(["a", "b"]))

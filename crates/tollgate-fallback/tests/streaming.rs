@@ -8,7 +8,7 @@ use common::*;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tollgate_core::wire::outcome::Outcome;
-use tollgate_fallback::FallbackPolicy;
+use tollgate_fallback::{FallbackPolicy, OnExhausted};
 use tollgate_sim::{SimError, script::Reply};
 use tower::Layer;
 
@@ -126,28 +126,46 @@ async fn an_answer_that_breaks_before_it_is_whole_is_taken_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_candidates_answer_is_not_held() {
-    let upstream = upstream(|model, _| {
-        (model == "a")
-            .then(|| error(503, "overloaded"))
-            .or_else(|| {
-                Some(
-                    Reply::status(200)
-                        .header("content-type", "application/json")
-                        .chunk("{")
-                        .wait(5 * SECOND)
-                        .chunk("}"),
-                )
-            })
+async fn the_last_candidates_answer_is_held_no_longer_than_an_errors_document_may_be() {
+    let head = " ".repeat(64 << 10);
+    let upstream = upstream(move |model, _| {
+        Some(if model == "a" {
+            error(503, "overloaded")
+        } else {
+            Reply::status(200)
+                .header("content-type", "application/json")
+                .chunk(head.clone())
+                .chunk("{")
+                .wait(5 * SECOND)
+                .chunk("}")
+        })
     });
     let start = Instant::now();
     let answer = send(&wrap(&upstream, chain(["a", "b"])), chat("a")).await;
-    assert_eq!(
-        start.elapsed(),
-        Duration::ZERO,
-        "passed on with its first byte"
+    assert_eq!(start.elapsed(), Duration::ZERO, "passed on as it comes");
+    assert_eq!(text(answer).await.trim(), "{}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_within_a_200_of_the_last_candidate_is_judged_too() {
+    let upstream = upstream(|model, _| {
+        Some(if model == "a" {
+            error(503, "overloaded")
+        } else {
+            Reply::ok_json(serde_json::json!({"error": {
+                "message": "Rate limit exceeded", "code": 429, "metadata": {"provider_name": "x"}}}))
+        })
+    });
+    let policy = FallbackPolicy::default().on_exhausted(OnExhausted::First);
+    let service = layer(chain(["a", "b"])).policy(policy).layer(upstream);
+    let answer = send(&service, chat("a")).await;
+    let last = attempts(&answer)[1].outcome.clone();
+    assert!(
+        matches!(last, Some(Outcome::RateLimited { .. })),
+        "{last:?}"
     );
-    assert_eq!(text(answer).await, "{}");
+    assert_eq!(answer.status(), 503, "the first one's answer");
+    assert_eq!(service.health().snapshot().targets.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,10 @@ use crate::{
 
 /// Beside a [`Verdict`] in the extensions: the body was looked into, not only the head.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LookedInto;
+pub(super) struct LookedInto {
+    /// Not only the beginning of a stream, if it is one.
+    pub(super) to_its_end: bool,
+}
 
 pub(super) enum Goal {
     /// Known already, from a layer further in.
@@ -62,15 +65,16 @@ impl Goal {
             }
             _ => Self::Head(endpoint),
         };
+        let looked = response.extensions().get::<LookedInto>();
+        // One that was found in the head alone does not tell what the body says, nor one that was
+        // found in a stream's beginning how it ends.
+        let enough = match &needed {
+            Self::Head(_) => true,
+            Self::Whole { stream: true, .. } => looked.is_some_and(|looked| looked.to_its_end),
+            _ => looked.is_some(),
+        };
         match response.extensions().get::<Verdict>() {
-            // One that was found in the head alone does not tell what the body says.
-            Some(verdict)
-                if verdict.status == status
-                    && (matches!(needed, Self::Head(_))
-                        || response.extensions().get::<LookedInto>().is_some()) =>
-            {
-                Self::Known(verdict.clone())
-            }
+            Some(verdict) if verdict.status == status && enough => Self::Known(verdict.clone()),
             _ => needed,
         }
     }
@@ -215,6 +219,13 @@ impl Goal {
     /// Whether the body is looked into.
     pub(super) fn looks(&self) -> bool {
         !matches!(self, Self::Known(_) | Self::Head(_))
+    }
+
+    /// What is left for a layer further out.
+    pub(super) fn looked_into(&self) -> LookedInto {
+        LookedInto {
+            to_its_end: !matches!(self, Self::Content { .. }),
+        }
     }
 
     /// Whether the timeout counts from one frame to the next.

@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::{
     Replay,
-    goal::{Goal, LookedInto, Seen},
+    goal::{Goal, Seen},
 };
 use crate::wire::{outcome::Verdict, prompt::RequestFacts};
 
@@ -169,7 +169,7 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
         };
         parts.extensions.insert(verdict.clone());
         if this.goal.looks() {
-            parts.extensions.insert(LookedInto);
+            parts.extensions.insert(this.goal.looked_into());
         }
         Poll::Ready((Response::from_parts(parts, body), verdict))
     }

@@ -229,7 +229,9 @@ fn is_schema(mut c: Cursor<'_>, outer: bool) -> Result<bool> {
                     schema |= is_schema(*c, false)?;
                     c.skip()?;
                 }
-                _ => drop(c.skip()?),
+                _ => {
+                    c.skip()?;
+                }
             }
             Ok(())
         })?;
