@@ -13,7 +13,7 @@ use http_body::Body;
 use pin_project::pin_project;
 use tollgate_core::{
     body::{ReadRequest, Tap, readable},
-    call::Call,
+    call::{Call, Queued},
     classify::Classify,
     clock,
     extensions::{Reason, Refused},
@@ -71,6 +71,8 @@ enum State<F, A, B> {
         #[pin]
         acquire: A,
         request: Option<Request<B>>,
+        /// Once it has to wait.
+        queued: Option<Queued>,
     },
     /// Admitted; waiting for the inner service.
     Readying {
@@ -128,6 +130,7 @@ where
             State::Admitting {
                 acquire,
                 request: Some(request),
+                queued: None,
             }
         };
         Self {
@@ -278,7 +281,11 @@ where
                         let ask = this.asked.ask(&this.store.charging(), bytes.len() as u64);
                         let acquire = this.store.acquire(ask);
                         let request = Some(Request::from_parts(parts, B::from(bytes)));
-                        this.state.set(State::Admitting { acquire, request });
+                        this.state.set(State::Admitting {
+                            acquire,
+                            request,
+                            queued: None,
+                        });
                     }
                     Err(_) => {
                         this.state.set(State::Done);
@@ -286,13 +293,21 @@ where
                         return Poll::Ready(Ok(this.asked.refuse(refused)));
                     }
                 },
-                StateProj::Admitting { acquire, request } => match ready!(acquire.poll(cx)) {
-                    Ok(reservation) => {
+                StateProj::Admitting {
+                    acquire,
+                    request,
+                    queued,
+                } => match acquire.poll(cx) {
+                    Poll::Pending => {
+                        queued.get_or_insert_with(|| this.asked.call.queue());
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(reservation)) => {
                         let request = request.take().expect("request taken once");
                         let held = Some((reservation, request));
                         this.state.set(State::Readying { held });
                     }
-                    Err(refused) => {
+                    Poll::Ready(Err(refused)) => {
                         this.state.set(State::Done);
                         return Poll::Ready(Ok(this.asked.refuse(refused)));
                     }

@@ -157,6 +157,8 @@ struct Inner {
     id: u64,
     started: Instant,
     options: CallOptions,
+    /// The total time in nanoseconds; `u64::MAX`: unbounded. Beside the state, as it is asked for often.
+    total: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -170,6 +172,30 @@ struct State {
     model: Option<Arc<str>>,
     target: Option<Arc<str>>,
     attempts: Vec<Attempt>,
+    queued: bool,
+    let_go: Option<Instant>,
+}
+
+/// A request in the queue of a budget; it has left when this is dropped. See [`Call::queue`].
+#[derive(Debug)]
+pub struct Queued {
+    call: Call,
+    since: Instant,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let queued = now.saturating_duration_since(self.since);
+        let mut state = self.call.state();
+        state.queued = false;
+        state.let_go = Some(now);
+        if state.under_way {
+            if let Some(attempt) = state.latest() {
+                attempt.queued = Some(attempt.queued.unwrap_or_default().saturating_add(queued));
+            }
+        }
+    }
 }
 
 impl Call {
@@ -201,6 +227,7 @@ impl Call {
             id,
             started: Instant::now(),
             options,
+            total: AtomicU64::new(u64::MAX),
             state: Mutex::new(state),
         }))
     }
@@ -217,19 +244,31 @@ impl Call {
         self.0.started
     }
 
-    /// After this instant the call is worth nothing.
+    /// After this instant the call is worth nothing: the caller's deadline or the end of a total timeout,
+    /// whichever comes first.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.options.deadline
+        let own = self.0.options.deadline;
+        let total = match self.0.total.load(Ordering::Relaxed) {
+            u64::MAX => return own,
+            nanos => self.0.started.checked_add(Duration::from_nanos(nanos)),
+        };
+        match (own, total) {
+            (Some(own), Some(total)) => Some(own.min(total)),
+            (own, total) => own.or(total),
+        }
+    }
+
+    /// The call must be over so long after it began; a longer time never undoes a shorter one.
+    pub fn end_within(&self, total: Duration) {
+        let nanos = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
+        self.0.total.fetch_min(nanos, Ordering::Relaxed);
     }
 
     /// Time left at `now`; `None` if there is no deadline, zero if it has passed.
     #[must_use]
     pub fn time_left(&self, now: Instant) -> Option<Duration> {
-        self.0
-            .options
-            .deadline
-            .map(|at| at.saturating_duration_since(now))
+        self.deadline().map(|at| at.saturating_duration_since(now))
     }
 
     /// Its weight in a queue.
@@ -295,6 +334,28 @@ impl Call {
     /// The attempt under way has been answered or has failed; the next one counts. Idempotent.
     pub fn end_attempt(&self) {
         self.state().under_way = false;
+    }
+
+    /// The request waits in a queue of ours from now until what is returned is dropped. It is not under way:
+    /// no timeout but the total one counts it, and the ledger names it.
+    #[must_use]
+    pub fn queue(&self) -> Queued {
+        self.state().queued = true;
+        Queued {
+            call: self.clone(),
+            since: Instant::now(),
+        }
+    }
+
+    /// When a queue of ours has let the request go, if it has been in one; `now` while it is there. Else when
+    /// the call began.
+    pub(crate) fn sent_since(&self, now: Instant) -> Instant {
+        let state = self.state();
+        if state.queued {
+            now
+        } else {
+            state.let_go.unwrap_or(self.0.started)
+        }
     }
 
     /// The number of the attempt that a layer further out has begun and not ended; `None` before
@@ -419,6 +480,7 @@ impl State {
             status: None,
             outcome: None,
             took: None,
+            queued: None,
             skipped: None,
         }
     }

@@ -4,7 +4,10 @@
 //! attempt may have reached the provider is asked of a [`Classify`].
 use std::{error::Error as StdError, io};
 
-use crate::BoxError;
+use crate::{
+    BoxError,
+    wire::outcome::{TimeoutKind, Verdict},
+};
 
 /// What a transport error says about the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +28,25 @@ impl Fault {
     #[must_use]
     pub fn maybe_sent(self) -> bool {
         matches!(self, Self::MaybeSent | Self::Timeout)
+    }
+}
+
+/// What a transport error means for the call.
+///
+/// ```
+/// use tollgate_core::{classify::Fault, wire::outcome::{Outcome, TimeoutKind, Verdict}};
+///
+/// let verdict = Verdict::from(Fault::ConnectTimeout);
+/// assert_eq!(verdict.outcome, Outcome::Timeout { what: TimeoutKind::Connect });
+/// ```
+impl From<Fault> for Verdict {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NotSent => Self::unreachable(false),
+            Fault::ConnectTimeout => Self::timeout(TimeoutKind::Connect),
+            Fault::MaybeSent => Self::unreachable(true),
+            Fault::Timeout => Self::timeout(TimeoutKind::Client),
+        }
     }
 }
 

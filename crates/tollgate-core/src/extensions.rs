@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Extensions, HeaderValue, Response, StatusCode, header};
 
-pub use crate::gave_up::{GaveUp, GaveUpReason};
 use crate::{
     call::{Call, CallOptions},
     wire::prompt::Endpoint,
+};
+pub use crate::{
+    gave_up::{GaveUp, GaveUpReason},
+    timeouts::TimedOut,
 };
 
 /// A refusal of our own: the provider has not seen the request.
@@ -177,39 +180,52 @@ impl Refused {
         if let Some(wait) = self.retry_after {
             message.push_str(&format!("; try again in {:.3}s", wait.as_secs_f64()));
         }
-        let status = self.reason.status();
-        let limited = status == StatusCode::TOO_MANY_REQUESTS;
-        let value = match endpoint {
-            Endpoint::AnthropicMessages | Endpoint::AnthropicComplete => serde_json::json!({
-                "type": "error",
-                "error": {
-                    "type": if limited { "rate_limit_error" } else { "api_error" },
-                    "message": message,
-                    "code": code,
-                },
-            }),
-            Endpoint::GenerateContent
-            | Endpoint::EmbedContent
-            | Endpoint::Predict
-            | Endpoint::Interactions => serde_json::json!({
-                "error": {
-                    "code": status.as_u16(),
-                    "message": message,
-                    "status": if limited { "RESOURCE_EXHAUSTED" } else { "FAILED_PRECONDITION" },
-                    "reason": code,
-                },
-            }),
-            _ => serde_json::json!({
-                "error": {
-                    "message": message,
-                    "type": if limited { "rate_limit_error" } else { "api_error" },
-                    "param": null,
-                    "code": code,
-                },
-            }),
-        };
-        Bytes::from(value.to_string())
+        document(endpoint, self.reason.status(), code, &message)
     }
+}
+
+/// An error document in the shape of the endpoint's provider.
+pub(crate) fn document(
+    endpoint: Endpoint,
+    status: StatusCode,
+    code: &'static str,
+    message: &str,
+) -> Bytes {
+    let limited = status == StatusCode::TOO_MANY_REQUESTS;
+    let value = match endpoint {
+        Endpoint::AnthropicMessages | Endpoint::AnthropicComplete => serde_json::json!({
+            "type": "error",
+            "error": {
+                "type": if limited { "rate_limit_error" } else { "api_error" },
+                "message": message,
+                "code": code,
+            },
+        }),
+        Endpoint::GenerateContent
+        | Endpoint::EmbedContent
+        | Endpoint::Predict
+        | Endpoint::Interactions => serde_json::json!({
+            "error": {
+                "code": status.as_u16(),
+                "message": message,
+                "status": match status {
+                        StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
+                        StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
+                        _ => "FAILED_PRECONDITION",
+                    },
+                "reason": code,
+            },
+        }),
+        _ => serde_json::json!({
+            "error": {
+                "message": message,
+                "type": if limited { "rate_limit_error" } else { "api_error" },
+                "param": null,
+                "code": code,
+            },
+        }),
+    };
+    Bytes::from(value.to_string())
 }
 
 /// A request's extensions without what is not ours.

@@ -12,6 +12,7 @@
 //! | [`Verdict`](wire::outcome::Verdict) | response | the innermost layer that judges | layers outside |
 //! | [`Refused`](extensions::Refused) | response | a layer that refuses | layers outside, the caller |
 //! | [`GaveUp`](extensions::GaveUp) | response | the retry layer | layers outside, the caller |
+//! | [`TimedOut`](extensions::TimedOut) | response | the layer that gave up waiting for an answer | layers outside, the caller |
 //! | [`ServedBy`](extensions::ServedBy) | response | the fallback layer | the recorder, the caller |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -27,6 +28,7 @@ mod gave_up;
 pub mod price;
 pub mod principal;
 pub mod resend;
+pub mod timeouts;
 pub mod wire;
 
 /// The usual boxed error.

@@ -64,7 +64,7 @@ pub(crate) fn report(verdict: &Verdict) -> Report {
         } => Report::Limited(verdict.retry_after.map(|r| r.wait).or(*retry_after)),
         Outcome::Overloaded
         | Outcome::ServerError
-        | Outcome::Timeout
+        | Outcome::Timeout { .. }
         | Outcome::Unreachable { .. }
         | Outcome::Broken => Report::Failed,
         Outcome::QuotaExhausted | Outcome::Unauthorized => Report::KeyRefused,
@@ -82,7 +82,10 @@ pub(crate) fn blames_request(outcome: &Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use tollgate_core::{resend::Resend, wire::prompt::Endpoint};
+    use tollgate_core::{
+        resend::Resend,
+        wire::{outcome::TimeoutKind, prompt::Endpoint},
+    };
 
     use super::*;
 
@@ -99,6 +102,9 @@ mod tests {
             retry_after: None,
             never_fits,
         };
+        let timeout = Outcome::Timeout {
+            what: TimeoutKind::FirstByte,
+        };
         let policy = FallbackPolicy::default();
         for (outcome, expected) in [
             (Outcome::Ok, Turn::Served),
@@ -108,7 +114,7 @@ mod tests {
             (Outcome::Unauthorized, Turn::OtherKey),
             (Outcome::Overloaded, Turn::Next),
             (Outcome::ServerError, Turn::Next),
-            (Outcome::Timeout, Turn::Next),
+            (timeout.clone(), Turn::Next),
             (Outcome::Broken, Turn::Next),
             (Outcome::Unreachable { sent: true }, Turn::Next),
             (Outcome::Unreachable { sent: false }, Turn::Next),
@@ -122,7 +128,7 @@ mod tests {
         let told = FallbackPolicy::default().route_around_refusals(true);
         assert_eq!(turn(Outcome::ContentRefused, &told), Turn::Next);
         let once = FallbackPolicy::default().resend(Resend::OnlyUnsent);
-        assert_eq!(turn(Outcome::Timeout, &once), Turn::Stop);
+        assert_eq!(turn(timeout, &once), Turn::Stop);
         assert_eq!(
             turn(Outcome::Unreachable { sent: false }, &once),
             Turn::Next

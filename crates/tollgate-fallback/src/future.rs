@@ -13,7 +13,7 @@ use http_body::Body;
 use pin_project::pin_project;
 use tollgate_core::{
     body::{Peek, ReadRequest, Replay},
-    classify::{Classify, Fault},
+    classify::Classify,
     extensions::{Reason, Refused},
     wire::{outcome::Verdict, prompt::endpoint},
 };
@@ -139,10 +139,7 @@ where
                         }
                         Ok(response) => (Ok(response.map(Replay::passing)), None),
                         Err(error) => {
-                            let verdict = match config.classify.classify(&error) {
-                                Fault::Timeout => Verdict::timeout(),
-                                fault => Verdict::unreachable(fault.maybe_sent()),
-                            };
+                            let verdict = Verdict::from(config.classify.classify(&error));
                             (Err(error), Some(verdict))
                         }
                     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::*;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use tollgate_core::wire::outcome::Outcome;
+use tollgate_core::{body::BodyError, wire::outcome::Outcome};
 use tollgate_fallback::{FallbackPolicy, OnExhausted};
 use tollgate_sim::{SimError, script::Reply};
 use tower::Layer;
@@ -108,7 +108,10 @@ async fn a_stream_that_is_cut_after_content_ends_in_an_error_and_not_in_a_clean_
             None => break None,
         }
     };
-    assert_eq!((delivered, error), (40, Some(SimError::Broken)));
+    assert_eq!(
+        (delivered, error),
+        (40, Some(BodyError::Inner(SimError::Broken)))
+    );
     assert_eq!(
         upstream.count(),
         1,

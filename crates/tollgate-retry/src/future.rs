@@ -14,13 +14,13 @@ use http_body::Body;
 use pin_project::pin_project;
 use tokio::time::{Sleep, sleep};
 use tollgate_core::{
-    body::{Peek, ReadRequest, Replay},
+    body::{Patience, Peek, ReadRequest, Replay},
     call::WaitReason,
     classify::Classify,
     clock,
-    extensions::{GaveUp, GaveUpReason, Reason, Refused},
+    extensions::{GaveUp, GaveUpReason, Reason, Refused, TimedOut},
     wire::{
-        outcome::{SameModel, judge},
+        outcome::{SameModel, Verdict, judge},
         prompt::{Endpoint, endpoint},
     },
 };
@@ -55,6 +55,7 @@ enum State<F, B, RB: Body> {
     Calling {
         #[pin]
         future: F,
+        patience: Option<Box<Patience>>,
     },
     Peeking {
         #[pin]
@@ -67,6 +68,7 @@ enum State<F, B, RB: Body> {
     },
     Readying {
         waited: (Duration, WaitReason),
+        patience: Option<Box<Patience>>,
     },
     /// A request that cannot be sent twice.
     Passing {
@@ -81,6 +83,7 @@ enum State<F, B, RB: Body> {
 struct Known {
     endpoint: Endpoint,
     attempt: UnderWay,
+    patience: Option<Box<Patience>>,
     shared: Arc<Shared>,
 }
 
@@ -108,9 +111,11 @@ impl<S, F, C, B: Body, RB: Body> ResponseFuture<S, F, C, B, RB> {
             endpoint => {
                 let mut attempt = UnderWay::of(&mut parts);
                 attempt.begin(shared.policy.attempts);
+                let patience = Patience::new(&shared.policy.timeouts, &attempt.call, false);
                 Some(Known {
                     endpoint,
                     attempt,
+                    patience,
                     shared: shared.clone(),
                 })
             }
@@ -148,70 +153,99 @@ where
                         let request = run.next(None);
                         // It came ready from `RetryOnRateLimit::call`.
                         let future = run.service.call(request);
-                        State::Calling { future }
+                        let patience = run.patience();
+                        State::Calling { future, patience }
                     }
                 },
-                StateProj::Calling { future } => {
+                StateProj::Calling { future, patience } => {
                     let run = this.run.as_mut().expect("a run until it is done");
-                    match ready!(future.poll(cx)) {
-                        Ok(response) => {
+                    match future.poll(cx) {
+                        Poll::Ready(Ok(response)) => {
                             run.answered(response.status());
                             let policy = &run.shared.policy.peek;
                             let peek = Peek::new(response, Some(run.facts()), policy);
+                            let peek = peek.patience(patience.take());
                             State::Peeking { peek }
                         }
-                        Err(error) => {
+                        Poll::Ready(Err(error)) => {
                             let verdict = run.fault(&error);
                             match run.decide(&verdict, None) {
                                 Decision::Retry { wait, reason, .. } => sleeping(wait, reason),
                                 _ => break Err(error),
                             }
                         }
+                        Poll::Pending => {
+                            let Some(patience) = patience else {
+                                return Poll::Pending;
+                            };
+                            let timed_out = ready!(patience.poll_lost(cx));
+                            let (response, verdict) = run.lost(timed_out);
+                            // The attempt goes before anything else is done: it holds a connection.
+                            this.state.as_mut().set(State::Done);
+                            match conclude(run, response, &verdict) {
+                                Ok(next) => next,
+                                Err(response) => break Ok(response),
+                            }
+                        }
                     }
                 }
                 StateProj::Peeking { peek } => {
                     let run = this.run.as_mut().expect("a run until it is done");
-                    let (mut response, verdict) = ready!(peek.poll(cx));
-                    if Refused::of(&response).is_some() {
-                        run.refused(&verdict);
-                        run.sign(&mut response, None);
-                        break Ok(response);
-                    }
-                    match run.decide(&verdict, Some(response.headers())) {
-                        // The response goes before the sleep: it holds a connection and a charge.
-                        Decision::Retry { wait, reason, .. } => sleeping(wait, reason),
-                        decision => {
-                            let gave_up = match decision {
-                                Decision::GiveUp(gave_up) => Some(gave_up),
-                                _ => None,
-                            };
-                            run.sign(&mut response, gave_up);
-                            break Ok(response);
-                        }
+                    let (response, verdict) = ready!(peek.poll(cx));
+                    match conclude(run, response, &verdict) {
+                        Ok(next) => next,
+                        Err(response) => break Ok(response),
                     }
                 }
                 StateProj::Sleeping { sleep, waited } => {
                     ready!(sleep.poll(cx));
-                    State::Readying { waited: *waited }
-                }
-                StateProj::Readying { waited } => {
-                    let run = this.run.as_mut().expect("a run until it is done");
-                    match ready!(run.service.poll_ready(cx)) {
-                        Ok(()) => {
-                            let request = run.next(Some(*waited));
-                            let future = run.service.call(request);
-                            State::Calling { future }
-                        }
-                        Err(error) => break Err(error),
+                    let run = this.run.as_ref().expect("a run until it is done");
+                    State::Readying {
+                        waited: *waited,
+                        patience: run.patience_to_begin(),
                     }
                 }
-                StateProj::Passing { future, known } => {
-                    let response = match ready!(future.poll(cx)) {
-                        Ok(response) => response.map(Replay::passing),
-                        Err(error) => break Err(error),
-                    };
-                    break Ok(passed(response, known));
+                StateProj::Readying { waited, patience } => {
+                    let run = this.run.as_mut().expect("a run until it is done");
+                    match run.service.poll_ready(cx) {
+                        Poll::Ready(Ok(())) => {
+                            let request = run.next(Some(*waited));
+                            let future = run.service.call(request);
+                            let patience = run.patience();
+                            State::Calling { future, patience }
+                        }
+                        Poll::Ready(Err(error)) => break Err(error),
+                        Poll::Pending => {
+                            let Some(patience) = patience else {
+                                return Poll::Pending;
+                            };
+                            let timed_out = ready!(patience.poll_lost(cx));
+                            let (response, verdict) = run.lost(timed_out);
+                            match conclude(run, response, &verdict) {
+                                Ok(next) => next,
+                                Err(response) => break Ok(response),
+                            }
+                        }
+                    }
                 }
+                StateProj::Passing { future, known } => match future.poll(cx) {
+                    Poll::Ready(Ok(response)) => {
+                        break Ok(passed(response.map(Replay::passing), known));
+                    }
+                    Poll::Ready(Err(error)) => break Err(error),
+                    Poll::Pending => {
+                        let waiting = known.as_mut().and_then(|known| {
+                            let patience = known.patience.as_mut()?;
+                            Some((known.endpoint, patience))
+                        });
+                        let Some((endpoint, patience)) = waiting else {
+                            return Poll::Pending;
+                        };
+                        let timed_out = ready!(patience.poll_lost(cx));
+                        let response = timed_out.into_response(endpoint, Replay::document);
+                        break Ok(passed(response, known));
+                    }
+                },
                 StateProj::Done => panic!("polled again after it was ready"),
             };
             this.state.set(next);
@@ -220,6 +254,27 @@ where
         *this.run = None;
         Poll::Ready(done)
     }
+}
+
+/// Takes an attempt's answer: the next state, or the answer to hand on.
+fn conclude<S, F, C, B, RB: Body>(
+    run: &mut Run<S, C>,
+    mut response: Response<Replay<RB>>,
+    verdict: &Verdict,
+) -> Result<State<F, B, RB>, Response<Replay<RB>>> {
+    if Refused::of(&response).is_some() {
+        run.refused(verdict);
+        run.sign(&mut response, None);
+        return Err(response);
+    }
+    let gave_up = match run.decide(verdict, Some(response.headers())) {
+        // The response goes before the sleep: it holds a connection and a charge.
+        Decision::Retry { wait, reason, .. } => return Ok(sleeping(wait, reason)),
+        Decision::GiveUp(gave_up) => Some(gave_up),
+        Decision::Served => None,
+    };
+    run.sign(&mut response, gave_up);
+    Err(response)
 }
 
 fn sleeping<F, B, RB: Body>(wait: Duration, reason: WaitReason) -> State<F, B, RB> {
@@ -231,18 +286,29 @@ fn sleeping<F, B, RB: Body>(wait: Duration, reason: WaitReason) -> State<F, B, R
 
 /// An answer to a request that could not be sent twice, as it came; if it is one that would have
 /// been tried again, it says why it was not.
-fn passed<B>(mut response: Response<B>, known: &mut Option<Known>) -> Response<B> {
+fn passed<RB: Body>(
+    mut response: Response<Replay<RB>>,
+    known: &mut Option<Known>,
+) -> Response<Replay<RB>> {
     let Some(known) = known else {
         return response;
     };
     let status = response.status();
-    let verdict = judge(
-        known.endpoint,
-        status,
-        response.headers(),
-        None,
-        clock::wall(),
-    );
+    let verdict = match TimedOut::of(&response) {
+        Some(timed_out) => Verdict::timeout(timed_out.what),
+        None => judge(
+            known.endpoint,
+            status,
+            response.headers(),
+            None,
+            clock::wall(),
+        ),
+    };
+    if let Some(mut patience) = known.patience.take() {
+        patience.head();
+        patience.handed_on();
+        response = response.map(|body| body.with_patience(Some(patience)));
+    }
     known.attempt.answered(status);
     known.attempt.judged(&verdict);
     let call = known.attempt.call.clone();

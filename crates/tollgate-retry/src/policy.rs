@@ -1,7 +1,7 @@
 //! The settings.
 use std::{fmt, sync::Arc, time::Duration};
 
-use tollgate_core::{body::PeekPolicy, resend::Resend};
+use tollgate_core::{body::PeekPolicy, resend::Resend, timeouts::Timeouts};
 
 use crate::{Backoff, FullJitter, RetryBudget};
 
@@ -23,6 +23,7 @@ pub struct RateLimitPolicy {
     pub(crate) resend: Resend,
     pub(crate) replay_cap: u64,
     pub(crate) peek: PeekPolicy,
+    pub(crate) timeouts: Timeouts,
     pub(crate) idempotency_key: bool,
     pub(crate) retry_budget: Option<RetryBudget>,
 }
@@ -38,6 +39,7 @@ impl RateLimitPolicy {
             resend: Resend::default(),
             replay_cap: 32 << 20,
             peek: PeekPolicy::default(),
+            timeouts: Timeouts::new(),
             idempotency_key: true,
             retry_budget: Some(RetryBudget::default()),
         }
@@ -91,6 +93,17 @@ impl RateLimitPolicy {
         self
     }
 
+    /// How long an attempt, and the call, are waited for; default: as long as they take, up to the call's own
+    /// deadline.
+    ///
+    /// An attempt that is given up waiting for is retried like one that failed, as far as
+    /// [`resend`](Self::resend) allows.
+    #[must_use]
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
     /// Whether a request without an `idempotency-key` header gets one, the same for all its
     /// attempts; default yes.
     #[must_use]
@@ -130,6 +143,7 @@ impl fmt::Debug for RateLimitPolicy {
             .field("resend", &self.resend)
             .field("replay_cap", &self.replay_cap)
             .field("peek", &self.peek)
+            .field("timeouts", &self.timeouts)
             .field("idempotency_key", &self.idempotency_key)
             .field("retry_budget", &self.retry_budget)
             .finish_non_exhaustive()

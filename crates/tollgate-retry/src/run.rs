@@ -6,13 +6,15 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::Entry,
     request::Parts,
 };
+use http_body::Body;
 use tokio::time::Instant;
 use tollgate_core::{
-    body::WholeRequest,
+    body::{Patience, Replay, WholeRequest},
     call::{Attempt, Call, WaitReason},
-    classify::{Classify, Fault},
+    classify::Classify,
     clock,
-    extensions::GaveUp,
+    extensions::{GaveUp, TimedOut},
+    timeouts::Timeouts,
     wire::{outcome::Verdict, prompt::Facts},
 };
 
@@ -91,6 +93,28 @@ impl<S, C> Run<S, C> {
         Request::from_parts(request.parts.clone(), B::from(request.body.clone()))
     }
 
+    /// How long the attempt that has just begun is waited for.
+    pub(crate) fn patience(&self) -> Option<Box<Patience>> {
+        let request = self.request.as_ref().expect("the request was read");
+        let timeouts = &self.shared.policy.timeouts;
+        Patience::new(timeouts, &request.attempt.call, request.facts.stream)
+    }
+
+    /// How long the inner service may take to become ready for another attempt.
+    pub(crate) fn patience_to_begin(&self) -> Option<Box<Patience>> {
+        let request = self.request.as_ref().expect("the request was read");
+        Patience::new(&Timeouts::new(), &request.attempt.call, false)
+    }
+
+    /// The answer that stands for the one that did not come in time.
+    pub(crate) fn lost<B: Body>(&self, timed_out: TimedOut) -> (Response<Replay<B>>, Verdict) {
+        let verdict = Verdict::timeout(timed_out.what);
+        let endpoint = self.facts().endpoint;
+        let mut response = timed_out.into_response(endpoint, Replay::document);
+        response.extensions_mut().insert(verdict.clone());
+        (response, verdict)
+    }
+
     /// What was asked for.
     pub(crate) fn facts(&self) -> &Facts {
         &self.request.as_ref().expect("the request was read").facts
@@ -107,11 +131,7 @@ impl<S, C> Run<S, C> {
     where
         C: Classify<E>,
     {
-        match self.classify.classify(error) {
-            Fault::NotSent | Fault::ConnectTimeout => Verdict::unreachable(false),
-            Fault::Timeout => Verdict::timeout(),
-            _ => Verdict::unreachable(true),
-        }
+        self.classify.classify(error).into()
     }
 
     /// Ends the attempt and decides what comes next.

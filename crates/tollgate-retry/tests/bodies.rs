@@ -4,7 +4,11 @@ mod support;
 use http_body_util::BodyExt;
 use serde_json::json;
 use support::*;
-use tollgate_core::{body::PeekPolicy, call::Attempts, wire::outcome::Outcome as Meaning};
+use tollgate_core::{
+    body::{BodyError, PeekPolicy},
+    call::Attempts,
+    wire::outcome::Outcome as Meaning,
+};
 use tollgate_retry::{RateLimitPolicy, Resend};
 use tollgate_sim::{SimError, script::Reply};
 
@@ -101,7 +105,8 @@ async fn a_stream_that_breaks_before_its_first_content_is_retried() {
     let seen = send(RateLimitPolicy::new(), chat_stream(), [cut, stream()]).await;
     assert_eq!(seen.attempts(), 1, "content was delivered");
     let error = seen.response().into_body().collect().await.unwrap_err();
-    assert_eq!(error, SimError::Broken, "truncation is never a clean end");
+    let own = BodyError::Inner(SimError::Broken);
+    assert_eq!(error, own, "truncation is never a clean end");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,15 +9,19 @@
 //! - In a struct that holds a body and a guard, the body stands first: fields are dropped in order,
 //!   so an inner watcher reports before an outer one asks it.
 mod end;
+mod error;
 mod goal;
 mod observe;
+mod patience;
 mod peek;
 mod read;
 mod replay;
 mod tap;
 
 pub use end::{End, Observer};
+pub use error::BodyError;
 pub use observe::ObservedBody;
+pub use patience::Patience;
 pub use peek::{Peek, PeekPolicy};
 pub use read::{ReadRequest, WholeRequest, readable};
 pub use replay::Replay;

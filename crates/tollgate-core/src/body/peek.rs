@@ -15,10 +15,13 @@ use pin_project::pin_project;
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    Replay,
-    goal::{Goal, Seen},
+    Patience, Replay,
+    goal::{Goal, LookedInto, Seen},
 };
-use crate::wire::{outcome::Verdict, prompt::RequestFacts};
+use crate::wire::{
+    outcome::Verdict,
+    prompt::{Endpoint, RequestFacts},
+};
 
 /// How far to look.
 ///
@@ -90,6 +93,8 @@ pub struct Peek<B: Body> {
     #[pin]
     timeout: Option<Sleep>,
     policy_timeout: Duration,
+    endpoint: Endpoint,
+    patience: Option<Box<Patience>>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Peek<B> {
@@ -106,7 +111,23 @@ impl<B: Body<Data = Bytes> + Unpin> Peek<B> {
             goal,
             timeout: None,
             policy_timeout: policy.timeout,
+            endpoint: facts.map_or(Endpoint::Other, |facts| facts.endpoint),
+            patience: None,
         }
+    }
+
+    /// Holds the answer to the timeouts of its attempt, here and after it was handed on.
+    ///
+    /// Patience that is lost while the body is looked into makes the answer a 504 with
+    /// [`TimedOut`](crate::extensions::TimedOut) in its extensions; what had come is dropped.
+    #[must_use]
+    pub fn patience(mut self, mut patience: Option<Box<Patience>>) -> Self {
+        if let Some(patience) = &mut patience {
+            patience.head();
+            self.policy_timeout = self.policy_timeout.max(patience.least_look());
+        }
+        self.patience = patience;
+        self
     }
 }
 
@@ -127,6 +148,9 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
                 Poll::Ready(None) => break Seen::End,
                 Poll::Ready(Some(Err(error))) => break Seen::Error(error),
                 Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(patience) = this.patience {
+                        patience.frame();
+                    }
                     if this.goal.is_whole() {
                         this.timeout.set(None);
                     }
@@ -146,6 +170,18 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
                     }
                 }
                 Poll::Pending => {
+                    if let Some(patience) = this.patience {
+                        if let Poll::Ready(timed_out) = patience.poll_lost(cx) {
+                            drop((this.body.take(), this.parts.take()));
+                            let verdict = Verdict::timeout(timed_out.what);
+                            let mut response =
+                                timed_out.into_response(*this.endpoint, Replay::document);
+                            response.extensions_mut().insert(verdict.clone());
+                            let looked = LookedInto { to_its_end: true };
+                            response.extensions_mut().insert(looked);
+                            return Poll::Ready((response, verdict));
+                        }
+                    }
                     // Made only when there is something to wait for: most bodies are there at once.
                     if this.timeout.is_none() {
                         this.timeout.set(Some(sleep(*this.policy_timeout)));
@@ -167,6 +203,11 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
             Seen::End => Replay::buffered(front, None),
             Seen::Error(error) => Replay::buffered(front, Some(error)),
         };
+        let mut patience = this.patience.take();
+        if let Some(patience) = &mut patience {
+            patience.handed_on();
+        }
+        let body = body.with_patience(patience);
         parts.extensions.insert(verdict.clone());
         if this.goal.looks() {
             parts.extensions.insert(this.goal.looked_into());

@@ -3,12 +3,15 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
+
+use super::{BodyError, Patience};
+use crate::wire::outcome::TimeoutKind;
 
 /// A body as it came: untouched, looked into, held whole, or a document of our own.
 ///
@@ -26,6 +29,8 @@ use pin_project::pin_project;
 pub struct Replay<B: Body> {
     #[pin]
     kind: Kind<B>,
+    /// How long its next frame is waited for; `None`: for ever.
+    patience: Option<Box<Patience>>,
 }
 
 #[pin_project(project = KindProj)]
@@ -48,18 +53,28 @@ enum Kind<B: Body> {
 }
 
 impl<B: Body> Replay<B> {
+    fn of(kind: Kind<B>) -> Self {
+        Self {
+            kind,
+            patience: None,
+        }
+    }
+
+    /// Ends in an error when this patience is lost.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Option<Box<Patience>>) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// A document of our own in place of a body.
     pub fn document(document: Bytes) -> Self {
-        Self {
-            kind: Kind::Document(Some(document).filter(|d| !d.is_empty())),
-        }
+        Self::of(Kind::Document(Some(document).filter(|d| !d.is_empty())))
     }
 
     /// A body that nobody looked into.
     pub fn passing(body: B) -> Self {
-        Self {
-            kind: Kind::Passing(body),
-        }
+        Self::of(Kind::Passing(body))
     }
 
     /// A body whose first frames were read.
@@ -67,16 +82,12 @@ impl<B: Body> Replay<B> {
         if front.is_empty() {
             return Self::passing(rest);
         }
-        Self {
-            kind: Kind::Peeked { front, rest },
-        }
+        Self::of(Kind::Peeked { front, rest })
     }
 
     /// A body that was read to its end, or to the error it broke with.
     pub fn buffered(front: VecDeque<Frame<Bytes>>, error: Option<B::Error>) -> Self {
-        Self {
-            kind: Kind::Buffered { front, error },
-        }
+        Self::of(Kind::Buffered { front, error })
     }
 }
 
@@ -90,13 +101,14 @@ fn data_len(front: &VecDeque<Frame<Bytes>>) -> u64 {
 
 impl<B: Body<Data = Bytes>> Body for Replay<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BodyError<B::Error>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().kind.project() {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let mut this = self.project();
+        let polled = match this.kind.as_mut().project() {
             KindProj::Document(document) => {
                 Poll::Ready(document.take().map(|document| Ok(Frame::data(document))))
             }
@@ -108,7 +120,22 @@ impl<B: Body<Data = Bytes>> Body for Replay<B> {
             KindProj::Buffered { front, error } => {
                 Poll::Ready(front.pop_front().map(Ok).or_else(|| error.take().map(Err)))
             }
+        };
+        let Some(patience) = this.patience.as_mut() else {
+            return polled.map_err(BodyError::Inner);
+        };
+        if polled.is_ready() {
+            patience.frame();
+            return polled.map_err(BodyError::Inner);
         }
+        let timed_out = ready!(patience.poll_lost(cx));
+        // The connection goes at once, and what is left is an end.
+        this.kind.set(Kind::Document(None));
+        *this.patience = None;
+        Poll::Ready(Some(Err(match timed_out.what {
+            TimeoutKind::Total => BodyError::TotalTimeout,
+            _ => BodyError::IdleTimeout,
+        })))
     }
 
     fn is_end_stream(&self) -> bool {

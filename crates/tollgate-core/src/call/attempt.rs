@@ -24,6 +24,8 @@ pub struct Attempt {
     pub started: Instant,
     /// How long a layer waited because of the one before, and why.
     pub waited: Option<(Duration, WaitReason)>,
+    /// How long it stood in the queue of a budget before it was sent.
+    pub queued: Option<Duration>,
     /// Status of the answer.
     pub status: Option<StatusCode>,
     /// What the answer meant.

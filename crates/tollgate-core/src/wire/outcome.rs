@@ -81,6 +81,42 @@ impl ErrorClass {
     }
 }
 
+/// What was waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeoutKind {
+    /// A connection; nothing was sent. The client's own timeout.
+    Connect,
+    /// The head of the answer.
+    FirstByte,
+    /// The first content of a stream.
+    FirstToken,
+    /// The next bytes of the body.
+    Idle,
+    /// The whole call: its deadline has passed.
+    Total,
+    /// An answer, by the client's own timeout.
+    Client,
+    /// An answer, by the provider's own word (408, 504, or an error that says so).
+    Provider,
+}
+
+impl TimeoutKind {
+    /// The name, lower-case with underscores: `first_byte`, `idle`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::FirstByte => "first_byte",
+            Self::FirstToken => "first_token",
+            Self::Idle => "idle",
+            Self::Total => "total",
+            Self::Client => "client",
+            Self::Provider => "provider",
+        }
+    }
+}
+
 /// What happened to an attempt, in the few words that decide what is done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -103,7 +139,10 @@ pub enum Outcome {
     /// The provider failed.
     ServerError,
     /// No answer in time.
-    Timeout,
+    Timeout {
+        /// What was waited for.
+        what: TimeoutKind,
+    },
     /// Longer than the model's context.
     TooLong,
     /// The model does not exist (any more), or not for us.
@@ -136,7 +175,7 @@ impl Outcome {
             Self::QuotaExhausted => "quota_exhausted",
             Self::Overloaded => "overloaded",
             Self::ServerError => "server_error",
-            Self::Timeout => "timeout",
+            Self::Timeout { .. } => "timeout",
             Self::TooLong => "too_long",
             Self::ModelGone => "model_gone",
             Self::ContentRefused => "content_refused",
@@ -181,10 +220,10 @@ impl Verdict {
         Self::of(StatusCode::BAD_GATEWAY, Outcome::Unreachable { sent })
     }
 
-    /// The verdict on an attempt that we gave up waiting for. The status is 504, since there was none.
+    /// The verdict on an attempt that was given up waiting for. The status is 504, since there was none.
     #[must_use]
-    pub fn timeout() -> Self {
-        Self::of(StatusCode::GATEWAY_TIMEOUT, Outcome::Timeout)
+    pub fn timeout(what: TimeoutKind) -> Self {
+        Self::of(StatusCode::GATEWAY_TIMEOUT, Outcome::Timeout { what })
     }
 
     /// The verdict on an answer that broke while it was read.
@@ -313,7 +352,9 @@ impl From<ErrorClass> for Outcome {
             ErrorClass::QuotaExhausted => Self::QuotaExhausted,
             ErrorClass::Overloaded => Self::Overloaded,
             ErrorClass::ServerError => Self::ServerError,
-            ErrorClass::Timeout => Self::Timeout,
+            ErrorClass::Timeout => Self::Timeout {
+                what: TimeoutKind::Provider,
+            },
             ErrorClass::ContextLength | ErrorClass::RequestTooLarge => Self::TooLong,
             ErrorClass::ModelNotFound | ErrorClass::ModelNotAllowed => Self::ModelGone,
             ErrorClass::ContentFiltered => Self::ContentRefused,

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use tollgate_core::body::BodyError;
 
 #[derive(Clone, Debug)]
 pub enum Do {
@@ -139,6 +140,21 @@ pub fn cut(whole: &Bytes, places: &[usize]) -> Vec<Bytes> {
         .collect()
 }
 
+/// The innermost error, however often it was wrapped.
+pub struct Inner(Option<Failed>);
+
+impl From<Failed> for Inner {
+    fn from(error: Failed) -> Self {
+        Self(Some(error))
+    }
+}
+
+impl<E: Into<Inner>> From<BodyError<E>> for Inner {
+    fn from(error: BodyError<E>) -> Self {
+        error.into_inner().map_or(Self(None), Into::into)
+    }
+}
+
 /// All that came out of a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -151,7 +167,7 @@ pub struct Drained {
 /// size hint is held to its word at each step.
 pub async fn drain<B>(body: B) -> Drained
 where
-    B: Body<Data = Bytes, Error = Failed> + Unpin,
+    B: Body<Data = Bytes, Error: Into<Inner>> + Unpin,
 {
     use http_body_util::BodyExt;
     let mut body = body;
@@ -165,7 +181,7 @@ where
         match body.frame().await {
             None => break,
             Some(Err(error)) => {
-                drained.error = Some(error);
+                drained.error = error.into().0;
                 break;
             }
             Some(Ok(frame)) => match frame.into_data() {

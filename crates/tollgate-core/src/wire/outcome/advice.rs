@@ -1,5 +1,5 @@
 //! The one decision table: who does what after an outcome.
-use super::Outcome;
+use super::{Outcome, TimeoutKind};
 
 /// What to do about the same model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +80,7 @@ impl Outcome {
     /// | rate limited, never fits | never | a larger one | tokens back |
     /// | quota exhausted, unauthorized | never | only under another credential | tokens back |
     /// | overloaded, server error | back-off | when retries are used up | tokens back |
-    /// | unreachable, nothing sent | back-off | when retries are used up | both back |
+    /// | unreachable or no connection in time, nothing sent | back-off | when retries are used up | both back |
     /// | unreachable after sending, timeout, broken | by the resend policy | likewise | kept |
     /// | too long | never | a larger one | tokens back |
     /// | model gone | never | now | tokens back |
@@ -116,12 +116,15 @@ impl Outcome {
                 NextModel::WhenRetriesUsedUp,
                 Units::TokensBack,
             ),
-            Self::Unreachable { sent: false } => row(
+            Self::Unreachable { sent: false }
+            | Self::Timeout {
+                what: TimeoutKind::Connect,
+            } => row(
                 SameModel::Backoff,
                 NextModel::WhenRetriesUsedUp,
                 Units::AllBack,
             ),
-            Self::Unreachable { sent: true } | Self::Timeout | Self::Broken => {
+            Self::Unreachable { sent: true } | Self::Timeout { .. } | Self::Broken => {
                 row(SameModel::IfResend, NextModel::IfResend, Units::Keep)
             }
             Self::ModelGone => row(SameModel::Never, NextModel::Now, Units::TokensBack),

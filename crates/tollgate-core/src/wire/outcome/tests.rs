@@ -24,6 +24,9 @@ fn verdict(status: u16, headers: &[(&str, &str)], body: Option<&str>) -> Verdict
 
 #[test]
 fn the_head_alone_decides_when_there_is_no_body() {
+    let timeout = Outcome::Timeout {
+        what: TimeoutKind::Provider,
+    };
     for (status, outcome) in [
         (200, Outcome::Ok),
         (101, Outcome::Ok),
@@ -33,13 +36,13 @@ fn the_head_alone_decides_when_there_is_no_body() {
         (402, Outcome::QuotaExhausted),
         (403, Outcome::Unauthorized),
         (404, Outcome::Invalid),
-        (408, Outcome::Timeout),
+        (408, timeout.clone()),
         (413, Outcome::TooLong),
         (422, Outcome::Invalid),
         (500, Outcome::ServerError),
         (502, Outcome::ServerError),
         (503, Outcome::Overloaded),
-        (504, Outcome::Timeout),
+        (504, timeout),
         (529, Outcome::Overloaded),
     ] {
         assert_eq!(verdict(status, &[], None).outcome, outcome, "{status}");
@@ -146,7 +149,12 @@ fn units_follow_what_the_provider_may_have_charged() {
         (Outcome::TooLong, Units::TokensBack),
         (Outcome::Unreachable { sent: false }, Units::AllBack),
         (Outcome::Unreachable { sent: true }, Units::Keep),
-        (Outcome::Timeout, Units::Keep),
+        (
+            Outcome::Timeout {
+                what: TimeoutKind::FirstByte,
+            },
+            Units::Keep,
+        ),
         (Outcome::Broken, Units::Keep),
         (Outcome::ContentRefused, Units::Keep),
     ] {
