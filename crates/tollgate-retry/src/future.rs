@@ -162,9 +162,7 @@ where
                     match future.poll(cx) {
                         Poll::Ready(Ok(response)) => {
                             run.answered(response.status());
-                            let policy = &run.shared.policy.peek;
-                            let peek = Peek::new(response, Some(run.facts()), policy);
-                            let peek = peek.patience(patience.take());
+                            let peek = run.peek(response, patience.take());
                             State::Peeking { peek }
                         }
                         Poll::Ready(Err(error)) => {

@@ -9,7 +9,7 @@ use http::{
 use http_body::Body;
 use tokio::time::Instant;
 use tollgate_core::{
-    body::{Patience, Replay, WholeRequest},
+    body::{Patience, Peek, Replay, WholeRequest},
     call::{Attempt, Call, WaitReason},
     classify::Classify,
     clock,
@@ -113,6 +113,24 @@ impl<S, C> Run<S, C> {
         let mut response = timed_out.into_response(endpoint, Replay::document);
         response.extensions_mut().insert(verdict.clone());
         (response, verdict)
+    }
+
+    /// Looks into the attempt's answer.
+    pub(crate) fn peek<B: Body<Data = Bytes> + Unpin>(
+        &self,
+        response: Response<B>,
+        patience: Option<Box<Patience>>,
+    ) -> Peek<B> {
+        let request = self.request.as_ref().expect("the request was read");
+        let policy = &self.shared.policy.peek;
+        let peek = if request.attempt.call.is_buffered() && !policy.hold_streams {
+            let mut policy = policy.clone();
+            policy.hold_streams = true;
+            Peek::new(response, Some(&request.facts), &policy)
+        } else {
+            Peek::new(response, Some(&request.facts), policy)
+        };
+        peek.patience(patience)
     }
 
     /// What was asked for.

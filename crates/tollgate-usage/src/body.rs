@@ -98,7 +98,9 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project() {
             KindProj::Plain(body) => body.poll_frame(cx),
-            KindProj::Looked(body) => body.poll_frame(cx),
+            KindProj::Looked(body) => body
+                .poll_frame(cx)
+                .map_err(|error| error.into_inner().expect("no timeout is set here")),
         }
     }
 

@@ -228,6 +228,16 @@ impl Goal {
         }
     }
 
+    /// Whether content was seen.
+    pub(super) fn content_started(&self) -> bool {
+        match self {
+            Self::Content { reader, .. } | Self::Whole { reader, .. } => {
+                reader.answer().content_started
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the timeout counts from one frame to the next.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self, Self::Whole { .. })

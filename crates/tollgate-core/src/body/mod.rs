@@ -19,7 +19,7 @@ mod replay;
 mod tap;
 
 pub use end::{End, Observer};
-pub use error::BodyError;
+pub use error::{BodyError, TimedOutBody};
 pub use observe::ObservedBody;
 pub use patience::Patience;
 pub use peek::{Peek, PeekPolicy};

@@ -28,6 +28,8 @@ pub struct Patience {
     /// When the latest frame came, or the head.
     last: Instant,
     stage: Stage,
+    /// Content has come.
+    content: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -61,6 +63,7 @@ impl Patience {
             began: now,
             last: now,
             stage: Stage::Head,
+            content: false,
             sleep: None,
         }))
     }
@@ -78,7 +81,12 @@ impl Patience {
         }
     }
 
-    /// Content has come, or the body is handed on without: from here on nothing can be tried again.
+    /// Content has come, though the body is held on to.
+    pub fn content(&mut self) {
+        self.content = true;
+    }
+
+    /// The body is the caller's: from here on nothing can be tried again.
     pub fn handed_on(&mut self) {
         self.stage = Stage::HandedOn;
     }
@@ -122,7 +130,7 @@ impl Patience {
         let first_byte = all.first_byte.filter(|_| self.stage == Stage::Head);
         let first_token = all
             .first_token
-            .filter(|_| self.stream && self.stage != Stage::HandedOn);
+            .filter(|_| self.stream && !self.content && self.stage != Stage::HandedOn);
         let idle = all.idle.filter(|_| self.stage != Stage::Head);
         let total = self.call.deadline();
         [

@@ -158,6 +158,11 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
                     if let Some(data) = frame.data_ref() {
                         *this.held = this.held.saturating_add(data.len());
                         enough = this.goal.take(data, *this.held);
+                        if let Some(patience) = this.patience {
+                            if this.goal.content_started() {
+                                patience.content();
+                            }
+                        }
                     }
                     // Trailers end a body: it must not be polled after them.
                     let end = frame.is_trailers();
