@@ -8,7 +8,7 @@ use common::*;
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use tollgate_core::{call::CallOptions, wire::outcome::Outcome};
+use tollgate_core::{body::BodyError, call::CallOptions, wire::outcome::Outcome};
 use tollgate_fallback::{FallbackPolicy, ModelFallback};
 use tollgate_sim::{
     SimError,
@@ -117,7 +117,11 @@ async fn without_fallbacks_a_buffered_stream_that_is_cut_ends_in_its_error_and_i
         }
     };
     assert_eq!(delivered, 40);
-    assert_eq!(end.unwrap().unwrap_err(), SimError::Broken, "no clean end");
+    assert_eq!(
+        end.unwrap().unwrap_err(),
+        BodyError::Inner(SimError::Broken),
+        "no clean end"
+    );
     assert_eq!(models(&upstream), ["a"], "mid-stream as before it");
     assert_eq!(
         start.elapsed(),
@@ -137,7 +141,7 @@ async fn when_the_last_candidate_breaks_too_its_stream_ends_in_its_error() {
     while let Some(frame) = body.frame().await {
         last = Some(frame.map(drop));
     }
-    assert_eq!(last, Some(Err(SimError::Broken)));
+    assert_eq!(last, Some(Err(BodyError::Inner(SimError::Broken))));
     assert_eq!(models(&upstream), ["a", "b"]);
 }
 
