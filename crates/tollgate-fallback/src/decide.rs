@@ -3,7 +3,7 @@ use tollgate_core::{
     call::Skipped,
     extensions::{Reason, Refused},
     wire::{
-        outcome::{NextModel, Outcome, Verdict},
+        outcome::{NextModel, Outcome, TimeoutKind, Verdict},
         prompt::RequestFacts,
     },
 };
@@ -54,9 +54,13 @@ pub(crate) fn decide_refusal(refused: &Refused) -> Turn {
     }
 }
 
-/// What the other calls should know of a target.
-pub(crate) fn report(verdict: &Verdict) -> Report {
-    match &verdict.outcome {
+/// What the other calls should know of a target; `None`: nothing was learnt.
+pub(crate) fn report(verdict: &Verdict) -> Option<Report> {
+    Some(match &verdict.outcome {
+        // The call's own time was over. That says nothing of the target.
+        Outcome::Timeout {
+            what: TimeoutKind::Total,
+        } => return None,
         Outcome::RateLimited {
             never_fits: false,
             retry_after,
@@ -70,7 +74,7 @@ pub(crate) fn report(verdict: &Verdict) -> Report {
         Outcome::QuotaExhausted | Outcome::Unauthorized => Report::KeyRefused,
         Outcome::ModelGone => Report::Gone,
         _ => Report::Alive,
-    }
+    })
 }
 
 /// Whether an answer finds fault with the request itself. From a later candidate that is about a
@@ -82,10 +86,7 @@ pub(crate) fn blames_request(outcome: &Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use tollgate_core::{
-        resend::Resend,
-        wire::{outcome::TimeoutKind, prompt::Endpoint},
-    };
+    use tollgate_core::{resend::Resend, wire::prompt::Endpoint};
 
     use super::*;
 

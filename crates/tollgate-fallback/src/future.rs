@@ -12,9 +12,9 @@ use http::{Request, Response};
 use http_body::Body;
 use pin_project::pin_project;
 use tollgate_core::{
-    body::{Peek, ReadRequest, Replay},
+    body::{Patience, Peek, ReadRequest, Replay},
     classify::Classify,
-    extensions::{Reason, Refused},
+    extensions::{Reason, Refused, TimedOut},
     wire::{outcome::Verdict, prompt::endpoint},
 };
 use tower_service::Service;
@@ -47,8 +47,8 @@ enum State<F, B, RB: Body> {
     /// Sent once, as it came.
     Passing(#[pin] F),
     Reading(#[pin] ReadRequest<B>),
-    Readying(Option<Request<B>>),
-    Calling(#[pin] F),
+    Readying(Option<Request<B>>, Option<Box<Patience>>),
+    Calling(#[pin] F, Option<Box<Patience>>),
     Peeking(#[pin] Peek<RB>),
     Done,
 }
@@ -111,37 +111,47 @@ where
                     let (run, parts, bytes) = Run::begin(head, body, facts, config);
                     *this.run = Some(run);
                     let request = Request::from_parts(parts, B::from(bytes));
-                    this.state.set(State::Readying(Some(request)));
-                    continue;
-                }
-                StateProj::Readying(request) => {
-                    let inner = this.inner.as_mut().expect(DONE);
                     // The first attempt goes to the instance that our caller has made ready.
-                    if !std::mem::take(this.ready) {
-                        if let Err(error) = ready!(inner.poll_ready(cx)) {
-                            break Err(error);
-                        }
-                    }
-                    let future = inner.call(request.take().expect(DONE));
-                    this.state.set(State::Calling(future));
+                    this.state.set(State::Readying(Some(request), None));
                     continue;
                 }
-                StateProj::Calling(future) => {
-                    let answer = ready!(future.poll(cx));
+                StateProj::Readying(request, patience) => {
+                    let inner = this.inner.as_mut().expect(DONE);
+                    let ready = std::mem::take(this.ready) || {
+                        match inner.poll_ready(cx) {
+                            Poll::Ready(Ok(())) => true,
+                            Poll::Ready(Err(error)) => break Err(error),
+                            Poll::Pending => false,
+                        }
+                    };
+                    if ready {
+                        let future = inner.call(request.take().expect(DONE));
+                        let config = this.config.as_deref().expect(DONE);
+                        let run = this.run.as_ref().expect(DONE);
+                        let patience = run.patience(&config.policy);
+                        this.state.set(State::Calling(future, patience));
+                        continue;
+                    }
+                    let run = this.run.as_ref().expect(DONE);
+                    run.lost(ready!(poll_lost(patience, cx)))
+                }
+                StateProj::Calling(future, patience) => {
                     let config = this.config.as_deref().expect(DONE);
                     let run = this.run.as_ref().expect(DONE);
-                    match answer {
-                        Ok(response) if run.looks() => {
+                    match future.poll(cx) {
+                        Poll::Ready(Ok(response)) if run.looks() || patience.is_some() => {
                             let policy = run.peek_policy(&config.policy);
                             let peek = Peek::new(response, Some(run.facts()), &policy);
+                            let peek = peek.patience(patience.take());
                             this.state.set(State::Peeking(peek));
                             continue;
                         }
-                        Ok(response) => (Ok(response.map(Replay::passing)), None),
-                        Err(error) => {
+                        Poll::Ready(Ok(response)) => (Ok(response.map(Replay::passing)), None),
+                        Poll::Ready(Err(error)) => {
                             let verdict = Verdict::from(config.classify.classify(&error));
                             (Err(error), Some(verdict))
                         }
+                        Poll::Pending => run.lost(ready!(poll_lost(patience, cx))),
                     }
                 }
                 StateProj::Peeking(peek) => {
@@ -158,7 +168,8 @@ where
                 Step::Done(result) => break result,
                 Step::Send(parts, bytes) => {
                     let request = Request::from_parts(parts, B::from(bytes));
-                    this.state.set(State::Readying(Some(request)));
+                    let patience = run.patience_to_begin();
+                    this.state.set(State::Readying(Some(request), patience));
                 }
             }
         };
@@ -166,6 +177,14 @@ where
         *this.run = None;
         *this.inner = None;
         Poll::Ready(result)
+    }
+}
+
+/// Ready when the attempt has been waited for long enough.
+fn poll_lost(patience: &mut Option<Box<Patience>>, cx: &mut Context<'_>) -> Poll<TimedOut> {
+    match patience {
+        Some(patience) => patience.poll_lost(cx),
+        None => Poll::Pending,
     }
 }
 
@@ -178,8 +197,8 @@ where
         f.write_str(match &self.state {
             State::Passing(_) => "ResponseFuture::Passing",
             State::Reading(_) => "ResponseFuture::Reading",
-            State::Readying(_) => "ResponseFuture::Readying",
-            State::Calling(_) => "ResponseFuture::Calling",
+            State::Readying(..) => "ResponseFuture::Readying",
+            State::Calling(..) => "ResponseFuture::Calling",
             State::Peeking(_) => "ResponseFuture::Peeking",
             State::Done => "ResponseFuture::Done",
         })

@@ -253,7 +253,7 @@ impl FallbackHealth {
         begun: Instant,
         now: Instant,
     ) -> Option<News> {
-        let report = report(verdict);
+        let report = report(verdict)?;
         if report == Report::Alive && self.is_quiet() {
             return None;
         }

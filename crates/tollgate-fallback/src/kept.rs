@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode, Version};
 use http_body::Body;
 use tollgate_core::{
     body::Replay,
-    extensions::{Refused, ServedBy},
+    extensions::{GaveUp, Refused, ServedBy, TimedOut},
     wire::outcome::Verdict,
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct Copied {
     headers: HeaderMap,
     verdict: Option<Verdict>,
     refused: Option<Refused>,
+    timed_out: Option<TimedOut>,
+    gave_up: Option<GaveUp>,
     served_by: ServedBy,
     document: Bytes,
 }
@@ -53,6 +55,8 @@ impl<E> Kept<E> {
             headers: parts.headers,
             verdict: parts.extensions.get().cloned(),
             refused: parts.extensions.get().cloned(),
+            timed_out: parts.extensions.get().copied(),
+            gave_up: parts.extensions.get().copied(),
             served_by: parts.extensions.get().cloned().unwrap_or(served_by),
             document,
         })))
@@ -69,8 +73,15 @@ impl Copied {
         if let Some(verdict) = self.verdict {
             response.extensions_mut().insert(verdict);
         }
+        let extensions = response.extensions_mut();
         if let Some(refused) = self.refused {
-            response.extensions_mut().insert(refused);
+            extensions.insert(refused);
+        }
+        if let Some(timed_out) = self.timed_out {
+            extensions.insert(timed_out);
+        }
+        if let Some(gave_up) = self.gave_up {
+            extensions.insert(gave_up);
         }
         (response, self.served_by)
     }

@@ -1,7 +1,7 @@
 //! The settings of a fallback.
 use std::time::Duration;
 
-use tollgate_core::{body::PeekPolicy, resend::Resend};
+use tollgate_core::{body::PeekPolicy, resend::Resend, timeouts::Timeouts};
 
 /// Which answer the caller gets when all candidates have failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,6 +39,7 @@ pub struct FallbackPolicy {
     pub(crate) model_header: bool,
     pub(crate) attempts: u32,
     pub(crate) buffered: bool,
+    pub(crate) timeouts: Timeouts,
 }
 
 impl Default for FallbackPolicy {
@@ -53,6 +54,7 @@ impl Default for FallbackPolicy {
             model_header: false,
             attempts: 3,
             buffered: false,
+            timeouts: Timeouts::new(),
         }
     }
 }
@@ -89,6 +91,28 @@ impl FallbackPolicy {
     /// one is sent once, as it came.
     pub fn replay_cap(mut self, bytes: u64) -> Self {
         self.replay_cap = bytes;
+        self
+    }
+
+    /// How long each candidate is waited for, the retries inside included: one that does not answer,
+    /// or whose stream's first content does not come in time, is dropped, connection and all, and
+    /// the next one is asked. Default none.
+    ///
+    /// The idle timeout leads to the next candidate while an answer is held
+    /// ([`buffered`](Self::buffered)); a stream that was handed on ends in a
+    /// [`BodyError`](tollgate_core::body::BodyError). Requests that pass unread are not timed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate_core::timeouts::Timeouts;
+    /// use tollgate_fallback::FallbackPolicy;
+    ///
+    /// let ten = Duration::from_secs(10);
+    /// let timeouts = Timeouts::new().first_token(ten).idle(ten);
+    /// let policy = FallbackPolicy::default().timeouts(timeouts);
+    /// ```
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
         self
     }
 

@@ -6,10 +6,11 @@ use http::{HeaderName, HeaderValue, Response, request::Parts};
 use http_body::Body;
 use tokio::time::Instant;
 use tollgate_core::{
-    body::{PeekPolicy, Replay},
+    body::{Patience, PeekPolicy, Replay},
     call::{Attempt, Call},
     clock,
-    extensions::{Refused, ServedBy},
+    extensions::{Refused, ServedBy, TimedOut},
+    timeouts::Timeouts,
     wire::{
         limits,
         outcome::Verdict,
@@ -96,6 +97,9 @@ impl Drop for Ledger {
     }
 }
 
+/// An answer, or the error in place of one, and what it means if that was looked for.
+type Judged<RB, E> = (Result<Response<Replay<RB>>, E>, Option<Verdict>);
+
 /// What comes after an answer.
 pub(crate) enum Step<RB: Body, E> {
     Send(Parts, Bytes),
@@ -131,6 +135,25 @@ impl<E> Run<E> {
         };
         run.enter_attempt(config, now);
         (run, parts, bytes)
+    }
+
+    /// How long the attempt that begins is waited for.
+    pub(crate) fn patience(&self, policy: &FallbackPolicy) -> Option<Box<Patience>> {
+        Patience::new(&policy.timeouts, &self.ledger.call, self.sent.facts.stream)
+    }
+
+    /// How long the inner service may take to become ready for another attempt.
+    pub(crate) fn patience_to_begin(&self) -> Option<Box<Patience>> {
+        Patience::new(&Timeouts::new(), &self.ledger.call, false)
+    }
+
+    /// The answer that stands for the one that did not come in time.
+    pub(crate) fn lost<RB: Body>(&self, timed_out: TimedOut) -> Judged<RB, E> {
+        let verdict = Verdict::timeout(timed_out.what);
+        let endpoint = self.sent.facts.endpoint;
+        let mut response = timed_out.into_response(endpoint, Replay::document);
+        response.extensions_mut().insert(verdict.clone());
+        (Ok(response), Some(verdict))
     }
 
     /// Whether the answer is looked into: where there is no choice, nothing is held.

@@ -117,11 +117,8 @@ async fn without_fallbacks_a_buffered_stream_that_is_cut_ends_in_its_error_and_i
         }
     };
     assert_eq!(delivered, 40);
-    assert_eq!(
-        end.unwrap().unwrap_err(),
-        BodyError::Inner(SimError::Broken),
-        "no clean end"
-    );
+    let end = end.unwrap().unwrap_err();
+    assert_eq!(end, BodyError::Inner(SimError::Broken), "no clean end");
     assert_eq!(models(&upstream), ["a"], "mid-stream as before it");
     assert_eq!(
         start.elapsed(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use common::*;
 use tollgate_core::{
     call::{Call, CallOptions, Skipped},
-    extensions::{Reason, Refused, ServedBy},
-    wire::outcome::Outcome,
+    extensions::{Reason, Refused, ServedBy, TimedOut},
+    wire::outcome::{Outcome, TimeoutKind},
 };
 use tollgate_fallback::{Candidate, Capability, FallbackPolicy, ModelChain, OnExhausted};
 use tollgate_sim::{
@@ -273,9 +273,13 @@ async fn no_candidate_is_tried_after_the_deadline() {
     let mut request = chat("a");
     let options = CallOptions::new().within(Duration::from_secs(1));
     request.extensions_mut().insert(options);
-    let answer = send(&wrap(&upstream, chain(["a", "b"])), request).await;
-    assert_eq!(answer.status(), 503);
+    let service = wrap(&upstream, chain(["a", "b"]));
+    let answer = send(&service, request).await;
+    assert_eq!(answer.status(), 504);
+    assert_eq!(TimedOut::of(&answer).unwrap().what, TimeoutKind::Total);
     assert_eq!(upstream.count(), 1);
+    let left_alone = service.health().snapshot().targets;
+    assert!(left_alone.is_empty(), "the caller's hurry is not its fault");
 }
 
 #[tokio::test(start_paused = true)]
