@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tollgate_core::{
     call::WaitReason,
     extensions::{GaveUp, GaveUpReason},
+    resend::Resend,
     wire::{
         estimate::Estimate,
         limits,
@@ -60,9 +61,18 @@ pub(crate) enum Decision {
 
 /// Decides, and takes a retry out of the retry budget if there is to be one.
 pub(crate) fn decide(policy: &RateLimitPolicy, it: &Situation<'_>) -> Decision {
-    let advice = it.verdict.advice();
+    let advice = policy.overrides.advice(it.verdict);
     let give_up = |reason| Decision::GiveUp(GaveUp::new(reason));
-    if advice.same_model == SameModel::IfResend && !policy.resend.allows(it.facts) {
+    let again = !matches!(advice.same_model, SameModel::Done | SameModel::Never);
+    let allowed = match advice.same_model {
+        SameModel::IfResend => policy.resend.allows(it.facts),
+        // Told otherwise by the user; but what is done later is never sent twice.
+        _ if again && it.verdict.outcome.advice().same_model == SameModel::IfResend => {
+            Resend::NothingDelivered.allows(it.facts)
+        }
+        _ => true,
+    };
+    if !allowed {
         return give_up(GaveUpReason::MaybeServed);
     }
     let asked = match advice.same_model {

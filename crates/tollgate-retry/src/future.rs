@@ -312,7 +312,7 @@ fn passed<RB: Body>(
     let call = known.attempt.call.clone();
     let ours = Refused::of(&response).is_some();
     let again = !matches!(
-        verdict.advice().same_model,
+        known.shared.policy.overrides.advice(&verdict).same_model,
         SameModel::Done | SameModel::Never
     );
     let extensions = response.extensions_mut();

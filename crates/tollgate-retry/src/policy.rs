@@ -1,7 +1,12 @@
 //! The settings.
 use std::{fmt, sync::Arc, time::Duration};
 
-use tollgate_core::{body::PeekPolicy, resend::Resend, timeouts::Timeouts};
+use tollgate_core::{
+    body::PeekPolicy,
+    resend::Resend,
+    timeouts::Timeouts,
+    wire::outcome::{OutcomeKind, Overrides, SameModel},
+};
 
 use crate::{Backoff, FullJitter, RetryBudget};
 
@@ -21,6 +26,7 @@ pub struct RateLimitPolicy {
     pub(crate) wait_cap: Duration,
     pub(crate) backoff: Arc<dyn Backoff>,
     pub(crate) resend: Resend,
+    pub(crate) overrides: Overrides<SameModel>,
     pub(crate) replay_cap: u64,
     pub(crate) peek: PeekPolicy,
     pub(crate) timeouts: Timeouts,
@@ -37,6 +43,7 @@ impl RateLimitPolicy {
             wait_cap: Duration::from_secs(120),
             backoff: Arc::new(FullJitter::default()),
             resend: Resend::default(),
+            overrides: Overrides::new(),
             replay_cap: 32 << 20,
             peek: PeekPolicy::default(),
             timeouts: Timeouts::new(),
@@ -75,6 +82,34 @@ impl RateLimitPolicy {
     #[must_use]
     pub fn resend(mut self, resend: Resend) -> Self {
         self.resend = resend;
+        self
+    }
+
+    /// Does something else after an outcome than the one table says
+    /// ([`Outcome::advice`](tollgate_core::wire::outcome::Outcome::advice)).
+    ///
+    /// ```
+    /// use tollgate_core::wire::outcome::{OutcomeKind, SameModel};
+    /// use tollgate_retry::RateLimitPolicy;
+    ///
+    /// let policy = RateLimitPolicy::new()
+    ///     .on(OutcomeKind::Overloaded, SameModel::Never)
+    ///     .on(OutcomeKind::ModelGone, SameModel::Once);
+    /// ```
+    ///
+    /// The bounds hold all the same: attempts, wait cap, deadline, retry budget, a server's `x-should-retry: false`, and that
+    /// work which is done later (background responses, batches, files, fine-tuning) is never sent twice.
+    ///
+    /// # Panics
+    ///
+    /// On [`SameModel::Done`]: what has failed cannot be called served.
+    #[must_use]
+    pub fn on(mut self, outcome: OutcomeKind, action: SameModel) -> Self {
+        assert!(
+            action != SameModel::Done,
+            "an outcome that was not served cannot be called done: {outcome:?}"
+        );
+        self.overrides = self.overrides.with(outcome, action);
         self
     }
 
@@ -141,6 +176,7 @@ impl fmt::Debug for RateLimitPolicy {
             .field("attempts", &self.attempts)
             .field("wait_cap", &self.wait_cap)
             .field("resend", &self.resend)
+            .field("overrides", &self.overrides)
             .field("replay_cap", &self.replay_cap)
             .field("peek", &self.peek)
             .field("timeouts", &self.timeouts)

@@ -251,3 +251,39 @@ async fn a_call_that_allows_more_does_not_raise_the_policys_attempts() {
     let seen = send(RateLimitPolicy::new(), request, [Reply::status(503)]).await;
     assert_eq!(seen.attempts(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_user_may_have_an_outcome_handled_otherwise() {
+    use tollgate_core::wire::outcome::{OutcomeKind, SameModel};
+    let busy = || [Reply::status(503), ok()];
+    let never = RateLimitPolicy::new().on(OutcomeKind::Overloaded, SameModel::Never);
+    assert_eq!(send(never, chat(), busy()).await.attempts(), 1);
+
+    let wrong = || RateLimitPolicy::new().on(OutcomeKind::Invalid, SameModel::Backoff);
+    let seen = send(wrong(), chat(), [Reply::status(400)]).await;
+    assert_eq!(
+        seen.attempts(),
+        3,
+        "as often as the call allows and no more"
+    );
+    let forbidden = Reply::status(400).header("x-should-retry", "false");
+    assert_eq!(send(wrong(), chat(), [forbidden]).await.attempts(), 1);
+
+    // Not even so is a job sent twice that may have been accepted.
+    let stubborn = || {
+        RateLimitPolicy::new()
+            .resend(Resend::OnlyUnsent)
+            .on(OutcomeKind::Unreachable, SameModel::Backoff)
+    };
+    let lost = || [Reply::transport_error(SimError::Reset), ok()];
+    assert_eq!(send(stubborn(), chat(), lost()).await.attempts(), 2);
+    let batch = post("/v1/batches", r#"{"input_file_id":"file-1"}"#);
+    assert_eq!(send(stubborn(), batch, lost()).await.attempts(), 1);
+}
+
+#[test]
+#[should_panic(expected = "cannot be called done")]
+fn what_failed_cannot_be_called_served() {
+    use tollgate_core::wire::outcome::{OutcomeKind, SameModel};
+    let _ = RateLimitPolicy::new().on(OutcomeKind::Invalid, SameModel::Done);
+}

@@ -12,8 +12,10 @@ use super::{
 };
 
 mod advice;
+mod overrides;
 
 pub use advice::{Advice, NextModel, SameModel, Units};
+pub use overrides::{OutcomeKind, Overrides};
 
 /// The kind of an error, told from status, type, code and text together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
