@@ -17,6 +17,7 @@ use tollgate_core::{
 use crate::{
     charging::{ChargeProfile, Cost, DropPolicy},
     store::{Charge, Observation, Refusal, Settlement},
+    used::Bill,
 };
 
 /// The body of an answer that passed a budget, or of our own refusal.
@@ -113,6 +114,7 @@ pub(crate) struct Settling {
     pub(crate) profile: ChargeProfile,
     pub(crate) on_drop: DropPolicy,
     pub(crate) estimate: Cost,
+    pub(crate) bill: Bill,
     /// The head's `retry-after`: on a 200 it is the wait for an error inside.
     pub(crate) head_wait: Option<Duration>,
 }
@@ -147,14 +149,24 @@ impl Observer for Settling {
                 }
             }
             let whole = end == End::Complete || answer.complete;
-            let actual = if whole {
-                self.profile.actual(&answer.usage)
+            let (charged, used) = if whole {
+                let charged = self.profile.actual(&answer.usage);
+                (charged, self.bill.actual(&answer.usage))
             } else if self.on_drop == DropPolicy::Received {
-                self.profile.received(self.estimate, answer.output_chars)
+                let chars = answer.output_chars;
+                let charged = self.profile.received(self.estimate, chars);
+                (charged, Some(self.bill.received(chars)))
             } else {
-                None
+                (None, None)
             };
-            (None, actual.map_or(Settlement::Keep, Settlement::Actual))
+            let how = match (charged, used) {
+                (Some(charged), used) => {
+                    Settlement::Actual(charged.using(used.unwrap_or(self.bill.most)))
+                }
+                (None, Some(used)) => Settlement::Used(used),
+                (None, None) => Settlement::Keep,
+            };
+            (None, how)
         });
         if let Some((what, wait)) = &refusal {
             let what = what.as_ref();

@@ -5,10 +5,7 @@ use crate::{
     acquire::Acquire,
     builder::BudgetBuilder,
     charging::Charging,
-    engine::{
-        core::Core,
-        rate::{Nanos, narrow},
-    },
+    engine::{core::Core, rate::Nanos},
     limit::{InvalidLimit, Limit},
     memory::Memory,
     platform,
@@ -78,12 +75,12 @@ fn snapshot(core: &mut Core, now: Nanos) -> BudgetSnapshot {
             unit: rule.unit,
             scope: rule.scope,
             key: account.key.clone(),
-            limit,
+            limit: rule.whole(limit.into()),
             period: Duration::from_nanos(account.rate.period),
-            used: narrow(used),
-            reserved: narrow(account.reserved),
-            debt: narrow(used.saturating_sub(u128::from(limit))),
-            queued: narrow(account.backlog),
+            used: rule.whole(used),
+            reserved: rule.whole(account.reserved),
+            debt: rule.whole(used.saturating_sub(u128::from(limit))),
+            queued: rule.whole(account.backlog),
             enforcement: account.book.enforcement(rule.enforcement),
             learned: rule.learned,
         });
@@ -93,6 +90,7 @@ fn snapshot(core: &mut Core, now: Nanos) -> BudgetSnapshot {
         queued,
         queued_bytes,
         in_flight: core.in_flight(),
+        unpriced: core.unpriced(),
         gated: core.gated(now).map(Duration::from_nanos),
     }
 }

@@ -1,13 +1,15 @@
 //! The settings of a budget.
 use std::time::Duration;
 
+use tollgate_core::price::PriceTable;
+
 use crate::{
     budget::Budget,
     charging::{Charging, DropPolicy},
     engine::{
-        account::Rule,
         core::{Bounds, Core},
         rate::narrow,
+        rule::Rule,
     },
     limit::{InvalidLimit, Limit},
 };
@@ -54,6 +56,8 @@ pub struct BudgetBuilder {
     oversized: Oversized,
     charging: Charging,
     on_drop: Option<DropPolicy>,
+    prices: Option<PriceTable>,
+    assumed_output: Option<u64>,
 }
 
 impl BudgetBuilder {
@@ -68,6 +72,8 @@ impl BudgetBuilder {
             oversized: Oversized::default(),
             charging: Charging::default(),
             on_drop: None,
+            prices: None,
+            assumed_output: None,
         }
     }
 
@@ -136,6 +142,19 @@ impl BudgetBuilder {
         self
     }
 
+    /// What models cost, for limits of money. Default: nothing is known.
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.prices = Some(prices);
+        self
+    }
+
+    /// Output tokens that limits of our own (of a principal, of money, per calendar period) reserve for each answer
+    /// of a request that states no cap; or what the limit holds, if that is less. Default 4,096.
+    pub fn assumed_output(mut self, tokens: u64) -> Self {
+        self.assumed_output = Some(tokens);
+        self
+    }
+
     /// Makes the budget.
     ///
     /// # Errors
@@ -144,6 +163,14 @@ impl BudgetBuilder {
     pub fn build(self) -> Result<Budget, InvalidLimit> {
         for limit in &self.limits {
             limit.check()?;
+        }
+        let priced = self.prices.is_some() || self.charging.tariff.has_prices();
+        for limit in self.limits.iter().filter(|limit| limit.needs_prices()) {
+            if !priced {
+                return limit.wrong(
+                    "a limit of money needs prices, or must let requests without a price pass",
+                );
+            }
         }
         if self.limits.len() > MOST_LIMITS {
             return Err(InvalidLimit(
@@ -170,10 +197,16 @@ impl BudgetBuilder {
             learn: self.learn,
             usual: narrow(self.learn_period.as_nanos()),
         };
-        let charging = match self.on_drop {
-            Some(policy) => self.charging.on_drop(policy),
-            None => self.charging,
-        };
+        let mut charging = self.charging;
+        if let Some(policy) = self.on_drop {
+            charging = charging.on_drop(policy);
+        }
+        if let Some(prices) = self.prices {
+            charging = charging.prices(prices);
+        }
+        if let Some(tokens) = self.assumed_output {
+            charging = charging.assumed_output(tokens);
+        }
         let rules = self.limits.iter().map(Rule::told).collect();
         Budget::of(Core::new(rules, bounds), charging)
     }

@@ -5,10 +5,15 @@
 //! one [`ChargeProfile`] for each dialect, and a user may replace any of them.
 use std::{fmt, sync::Arc};
 
-use tollgate_core::wire::{
-    prompt::{Dialect, Endpoint, RequestFacts},
-    usage::Usage,
+use tollgate_core::{
+    price::{Pico, PriceTable},
+    wire::{
+        prompt::{Dialect, Endpoint, RequestFacts},
+        usage::Usage,
+    },
 };
+
+use crate::used::{Tariff, Used};
 
 /// Units of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,6 +27,10 @@ pub struct Cost {
     pub input: u64,
     /// Tokens that count against a limit of output.
     pub output: u64,
+    /// Images.
+    pub images: u64,
+    /// What it uses, which is what our own limits count.
+    pub used: Used,
 }
 
 impl Cost {
@@ -40,7 +49,31 @@ impl Cost {
             tokens: self.tokens.saturating_add(other.tokens),
             input: self.input.saturating_add(other.input),
             output: self.output.saturating_add(other.output),
+            images: self.images.saturating_add(other.images),
+            // Of no account where limits are learned, which are the provider's.
+            used: self.used,
         }
+    }
+
+    /// The same with so many images.
+    #[must_use]
+    pub fn images(mut self, images: u64) -> Self {
+        self.images = images;
+        self
+    }
+
+    /// The same with so much money.
+    #[must_use]
+    pub fn money(mut self, amount: Pico) -> Self {
+        self.used = self.used.money(amount);
+        self
+    }
+
+    /// The same for the provider's limits, and this for our own.
+    #[must_use]
+    pub fn using(mut self, used: Used) -> Self {
+        self.used = used;
+        self
     }
 
     /// The same with so many input and output tokens, and their sum.
@@ -49,6 +82,10 @@ impl Cost {
         self.input = input;
         self.output = output;
         self.tokens = input.saturating_add(output);
+        self.used = Used {
+            money: self.used.money,
+            ..Used::tokens(input, output)
+        };
         self
     }
 }
@@ -255,6 +292,7 @@ pub struct Charging {
     rest: Option<ChargeProfile>,
     exceptions: Arc<[(Dialect, ChargeProfile)]>,
     on_drop: DropPolicy,
+    pub(crate) tariff: Tariff,
 }
 
 impl Charging {
@@ -268,6 +306,7 @@ impl Charging {
             rest: None,
             exceptions: Arc::from([]),
             on_drop: DropPolicy::default(),
+            tariff: Tariff::default(),
         }
     }
 
@@ -291,6 +330,20 @@ impl Charging {
             .chain([(dialect, profile)])
             .collect();
         Self { exceptions, ..self }
+    }
+
+    /// Prices, for limits of money. Default: none.
+    #[must_use]
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.tariff.set_prices(prices);
+        self
+    }
+
+    /// Output tokens that limits of our own reserve for each answer of a request that states no cap. Default 4,096.
+    #[must_use]
+    pub fn assumed_output(mut self, tokens: u64) -> Self {
+        self.tariff.set_assumed_output(tokens);
+        self
     }
 
     /// What stands when the caller leaves early. Default: [`DropPolicy::Keep`].

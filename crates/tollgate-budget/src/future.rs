@@ -31,6 +31,7 @@ use crate::{
     body::{ResponseBody, Settling},
     charging::{ChargeProfile, Charging, Cost, DropPolicy},
     store::{Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settlement},
+    used::Bill,
 };
 
 /// The response future of [`TokenBudget`](crate::TokenBudget).
@@ -57,6 +58,7 @@ struct Asked {
     profile: ChargeProfile,
     on_drop: DropPolicy,
     cost: Cost,
+    bill: Bill,
 }
 
 #[pin_project(project = StateProj)]
@@ -118,6 +120,7 @@ where
             profile: ChargeProfile::sum(),
             on_drop: DropPolicy::default(),
             cost: Cost::request(),
+            bill: Bill::default(),
         };
         let state = if readable(&request, read_cap) {
             State::Reading {
@@ -150,7 +153,15 @@ impl Asked {
             self.endpoint = facts.endpoint;
             self.profile = charging.profile(facts.dialect());
             self.cost = self.profile.estimate(facts);
+            self.bill = charging.tariff.reserve(facts, &self.cost);
+            if facts.endpoint == Endpoint::Images {
+                self.cost.images = facts.answers.max(1).into();
+            }
+        } else {
+            self.bill = Bill::unread(self.endpoint);
+            self.cost.images = u64::from(self.endpoint == Endpoint::Images);
         }
+        self.cost.used = self.bill.most;
         self.on_drop = charging.drop_policy();
         let mut ask = Ask::new(self.cost).priority(self.call.priority());
         ask.model = facts.and_then(|facts| facts.model.clone());
@@ -248,6 +259,7 @@ impl Asked {
             profile: self.profile,
             on_drop: self.on_drop,
             estimate: self.cost,
+            bill: self.bill,
             head_wait,
         };
         response.map(|body| ResponseBody::settling(body, settling))

@@ -128,6 +128,7 @@ mod platform;
 mod service;
 mod snapshot;
 mod store;
+mod used;
 
 pub use acquire::Acquire;
 pub use body::ResponseBody;
@@ -136,9 +137,12 @@ pub use builder::{BudgetBuilder, Oversized};
 pub use charging::{ChargeProfile, Charging, Cost, DropPolicy, OutputCharge};
 pub use future::ResponseFuture;
 pub use layer::TokenBudgetLayer;
-pub use limit::{Amount, Enforcement, Exhausted, InvalidLimit, Limit, Scope, Unit};
+pub use limit::{
+    Amount, Enforcement, Exhausted, InvalidLimit, Limit, Scope, Unit, Unpriced, Weights,
+};
 pub use service::TokenBudget;
 pub use snapshot::{BudgetSnapshot, LimitSnapshot};
 pub use store::{
     Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settle, Settlement, Ticket,
 };
+pub use used::Used;

@@ -1,85 +1,16 @@
 //! A limit as a user writes it down.
+mod kinds;
+mod weights;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-/// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Input and output tokens together.
-    Tokens,
-    /// Input tokens.
-    InputTokens,
-    /// Output tokens.
-    OutputTokens,
-}
+use tollgate_core::price::Pico;
 
-impl Unit {
-    fn noun(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::InputTokens => "input tokens",
-            Self::OutputTokens => "output tokens",
-        }
-    }
-}
-
-/// How the other side enforces a limit, or how we do where it is our own.
-///
-/// A wrong choice costs refusals (a bucket where the provider counts a window) or throughput (a window where it
-/// has a bucket), so the default finds out by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Enforcement {
-    /// As [`Rolling`](Self::Rolling), which is safe under all of them, until the provider's headers prove a
-    /// bucket; back again when a refusal disproves it.
-    #[default]
-    Auto,
-    /// A bucket of `burst` units that fills continuously: OpenAI, Groq, Anthropic. `None`: the whole limit.
-    Bucket {
-        /// Units that may be sent at once when it is full; at least 1, at most the limit.
-        burst: Option<u64>,
-    },
-    /// No more than the limit in any span of one period.
-    Rolling,
-    /// A counter that starts anew each period.
-    ///
-    /// The first window begins with the first request, until a `reset` in the headers tells when it ends.
-    Fixed,
-    /// A limit that is enforced in slices: 60 a minute as 1 a second.
-    Quantised {
-        /// Length of a slice; shorter than the period.
-        slice: Duration,
-    },
-}
-
-/// Whose requests share one count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Scope {
-    /// All of them.
-    #[default]
-    Global,
-    /// Those of one model, as asked for.
-    Model,
-    /// Those of one principal: the call's, or else the user whom the request names.
-    ///
-    /// Such a limit is our own: what the provider says of its limits does not change it.
-    Principal,
-}
-
-/// What happens to a request that does not fit just now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Exhausted {
-    /// It waits in the queue.
-    #[default]
-    Wait,
-    /// It is refused, and told when to come back.
-    Refuse,
-}
+pub use self::{
+    kinds::{Enforcement, Exhausted, Scope, Unit, Unpriced},
+    weights::Weights,
+};
+use crate::engine::rate::narrow;
 
 /// So many units in a period.
 ///
@@ -108,6 +39,8 @@ pub struct Limit {
     pub(crate) enforcement: Enforcement,
     pub(crate) scope: Scope,
     pub(crate) exhausted: Exhausted,
+    pub(crate) weights: Weights,
+    pub(crate) unpriced: Unpriced,
 }
 
 /// A number of units; the period makes it a [`Limit`].
@@ -157,6 +90,8 @@ impl Amount {
             enforcement: Enforcement::default(),
             scope: Scope::default(),
             exhausted: Exhausted::default(),
+            weights: Weights::even(),
+            unpriced: Unpriced::default(),
         }
     }
 }
@@ -184,6 +119,39 @@ impl Limit {
     /// So many output tokens.
     pub fn output_tokens(amount: u64) -> Amount {
         Self::of(Unit::OutputTokens, amount)
+    }
+
+    /// So many images.
+    ///
+    /// What a request to an images endpoint asks for (`n`) is counted; one whose body is not read counts as one image.
+    pub fn images(amount: u64) -> Amount {
+        Self::of(Unit::Images, amount)
+    }
+
+    /// So much money. It needs prices: [`BudgetBuilder::prices`](crate::BudgetBuilder::prices).
+    ///
+    /// Reserved is the most that the request can cost: its estimated input, and its output cap for each answer. The
+    /// answer's usage settles that, whether or not the provider settles its own limits. What a provider charges
+    /// elsewhere (batches, files, hosted tools) is not seen here.
+    ///
+    /// ```
+    /// use tollgate_budget::{Budget, Limit};
+    /// use tollgate_core::price::{Price, PriceTable};
+    ///
+    /// let budget = Budget::builder()
+    ///     .limit(Limit::money("2.50".parse()?).per_hour())
+    ///     .prices(PriceTable::new().with("gpt-4o-mini", Price::per_million("0.15", "0.60")?))
+    ///     .build()?;
+    /// # let _ = budget;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn money(amount: Pico) -> Amount {
+        Self::of(Unit::Money, narrow(amount.get()))
+    }
+
+    /// So many US dollars: [`money`](Self::money) in whole ones.
+    pub fn dollars(amount: u32) -> Amount {
+        Self::money(Pico::new(Pico::PER_DOLLAR * u128::from(amount)))
     }
 
     /// Names it in refusals and snapshots. Default: what it counts and the period.
@@ -214,20 +182,60 @@ impl Limit {
         self
     }
 
+    /// How much of it one token uses. Default: [`Weights::even`].
+    #[must_use]
+    pub fn weights(mut self, weights: Weights) -> Self {
+        self.weights = weights;
+        self
+    }
+
+    /// Input tokens that were read from a cache do not count: `weights` with [`Weights::cached_input`]`(0, 1)`.
+    #[must_use]
+    pub fn without_cached_input(mut self) -> Self {
+        self.weights = self.weights.cached_input(0, 1);
+        self
+    }
+
+    /// What a limit of money does with a request without a price. Default: [`Unpriced::Refuse`].
+    #[must_use]
+    pub fn unpriced(mut self, unpriced: Unpriced) -> Self {
+        self.unpriced = unpriced;
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    pub(crate) fn needs_prices(&self) -> bool {
+        self.unit == Unit::Money && self.unpriced == Unpriced::Refuse
+    }
+
+    pub(crate) fn wrong<T>(&self, what: &str) -> Result<T, InvalidLimit> {
+        Err(InvalidLimit(format!("{}: {what}", self.name).into()))
+    }
+
     pub(crate) fn check(&self) -> Result<(), InvalidLimit> {
-        let wrong = |what: &str| Err(InvalidLimit(format!("{}: {what}", self.name).into()));
+        let wrong = |what: &str| self.wrong(what);
         if self.amount == 0 {
             return wrong("a limit must be above zero");
         }
+        if self.weights != Weights::even() {
+            if let Err(why) = self.weights.check(self.unit) {
+                return wrong(why);
+            }
+        }
         // The arithmetic is exact up to here.
-        if self.amount > 1 << 62 {
-            return wrong("a limit must be below 2^62");
+        if u128::from(self.amount) * u128::from(self.weights.parts()) > 1 << 62 {
+            return wrong(match self.unit {
+                Unit::Money => "a limit of money must be below 4,611,686 dollars",
+                _ => "a limit must be below 2^62 (with weights: in the smallest part of a unit)",
+            });
+        }
+        if self.unpriced != Unpriced::default() && self.unit != Unit::Money {
+            return wrong("only a limit of money can let requests without a price pass");
         }
         if self.period < Duration::from_millis(1) || self.period > Duration::from_secs(366 * 86_400)
         {

@@ -15,6 +15,8 @@ pub struct BudgetSnapshot {
     pub queued_bytes: u64,
     /// Requests that were admitted and are not over.
     pub in_flight: usize,
+    /// Requests that passed a limit of money without a price ([`Unpriced::Pass`](crate::Unpriced::Pass)), so far.
+    pub unpriced: u64,
     /// How long the gate stays shut after a refusal of the provider's.
     pub gated: Option<Duration>,
 }

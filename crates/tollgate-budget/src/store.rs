@@ -14,7 +14,10 @@ use tollgate_core::{
     wire::limits::{Dimension, RateLimit},
 };
 
-use crate::charging::{Charging, Cost};
+use crate::{
+    charging::{Charging, Cost},
+    used::Used,
+};
 
 /// Keeps the books of a budget. [`Budget`](crate::Budget) keeps them in memory.
 pub trait BudgetStore: Clone {
@@ -108,6 +111,8 @@ pub enum Settlement {
     Keep,
     /// This takes its place.
     Actual(Cost),
+    /// The provider's charge stands; this is what was used of our own limits.
+    Used(Used),
 }
 
 /// What an answer's head tells a budget.

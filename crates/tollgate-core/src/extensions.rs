@@ -57,6 +57,8 @@ pub enum Reason {
     BodyFailed,
     /// The body's length is not known and a hard cap must know it.
     LengthRequired,
+    /// The model's price is not known and a limit of money must know it.
+    Unpriced,
 }
 
 impl Reason {
@@ -71,6 +73,7 @@ impl Reason {
             Self::StoreDown => "budget_store_down",
             Self::BodyFailed => "request_body_failed",
             Self::LengthRequired => "length_required",
+            Self::Unpriced => "model_unpriced",
         }
     }
 
@@ -92,6 +95,7 @@ impl Reason {
             Self::StoreDown => "The shared budget cannot be reached",
             Self::BodyFailed => "The request's body failed while it was read",
             Self::LengthRequired => "The budget must know the length of the request's body",
+            Self::Unpriced => "The budget must know the model's price",
         }
     }
 }
@@ -130,7 +134,7 @@ impl Refused {
     /// Whether coming back later cannot help.
     #[must_use]
     pub fn never_fits(&self) -> bool {
-        self.reason == Reason::NeverFits
+        matches!(self.reason, Reason::NeverFits | Reason::Unpriced)
     }
 
     /// The refusal as an answer, its document in the shape of the endpoint's provider.

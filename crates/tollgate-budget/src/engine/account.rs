@@ -1,5 +1,5 @@
 //! One limit's account: its book, the rate in force, and what is held.
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     book::{Book, Correction, Since},
@@ -7,56 +7,11 @@ use super::{
     headers::Stated,
     history::History,
     rate::{NEVER, Nanos, Rate, Span, narrow},
+    rule::Rule,
 };
-use crate::limit::{Enforcement, Exhausted, Limit, Scope, Unit};
 
 /// Periods for which a refusal is remembered.
 const DOUBT: u64 = 10;
-
-/// A limit as it was told or learned.
-#[derive(Clone, Debug)]
-pub(crate) struct Rule {
-    pub(crate) name: Arc<str>,
-    pub(crate) unit: Unit,
-    pub(crate) rate: Rate,
-    pub(crate) enforcement: Enforcement,
-    pub(crate) scope: Scope,
-    pub(crate) exhausted: Exhausted,
-    pub(crate) learned: bool,
-}
-
-impl Rule {
-    pub(crate) fn told(limit: &Limit) -> Self {
-        Self {
-            name: limit.name.clone(),
-            unit: limit.unit,
-            rate: Rate {
-                amount: limit.amount,
-                period: narrow(limit.period.as_nanos()),
-            },
-            enforcement: limit.enforcement,
-            scope: limit.scope,
-            exhausted: limit.exhausted,
-            learned: false,
-        }
-    }
-
-    /// One that was read from headers.
-    pub(crate) fn learned(unit: Unit, rate: Rate) -> Self {
-        let period = Duration::from_nanos(rate.period);
-        Self {
-            rate,
-            learned: true,
-            scope: Scope::Model,
-            ..Self::told(&Limit::of(unit, rate.amount).per(period))
-        }
-    }
-
-    /// Whether what the provider says of its limits can concern this one.
-    pub(crate) fn is_the_providers(&self) -> bool {
-        self.scope != Scope::Principal
-    }
-}
 
 /// One request's part in an account.
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,6 +16,8 @@ pub(crate) struct Stated {
     pub(crate) reset: Option<(Nanos, Nanos)>,
     /// The window that the header's name states.
     pub(crate) window: Option<Nanos>,
+    /// What stands here are parts of units, so many to one.
+    pub(crate) parts: u64,
 }
 
 /// The periods that providers have.
@@ -55,7 +57,18 @@ impl Stated {
             remaining,
             reset,
             window: seen.window().map(|window| narrow(window.as_nanos())),
+            parts: 1,
         })
+    }
+
+    /// The same in parts of units.
+    pub(crate) fn in_parts(&self, parts: u64) -> Self {
+        Self {
+            limit: self.limit * parts as f64,
+            remaining: self.remaining * parts as f64,
+            parts,
+            ..*self
+        }
     }
 
     pub(crate) fn used(&self) -> f64 {
@@ -69,8 +82,9 @@ impl Stated {
 
     /// Units that are left; never less than were meant (Anthropic rounds to thousands).
     pub(crate) fn left(&self) -> u64 {
-        let rounded = self.limit >= 10_000.0 && self.remaining % 1000.0 == 0.0;
-        self.remaining as u64 + if rounded { 500 } else { 0 }
+        let parts = self.parts as f64;
+        let rounded = self.limit / parts >= 10_000.0 && (self.remaining / parts) % 1000.0 == 0.0;
+        self.remaining as u64 + if rounded { 500 * self.parts } else { 0 }
     }
 
     /// The period that a bucket has which shows this; `None` if it cannot be told.

@@ -130,6 +130,7 @@ mod tests {
             remaining: 10_000.0 - used,
             reset: Some((reset, 1_000_000)),
             window: None,
+            parts: 1,
         }]
     }
 

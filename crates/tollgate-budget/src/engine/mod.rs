@@ -11,4 +11,5 @@ mod learn;
 mod queue;
 pub(crate) mod rate;
 mod rolling;
+pub(crate) mod rule;
 mod skew;

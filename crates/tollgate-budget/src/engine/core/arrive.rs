@@ -8,7 +8,6 @@ use tollgate_core::{
 
 use super::{
     Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, Probe, index_of, ticket_of,
-    units_of,
 };
 use crate::{
     charging::Cost,
@@ -16,8 +15,9 @@ use crate::{
         account::Take,
         queue::FlowKey,
         rate::{NEVER, Nanos, narrow},
+        rule::{Rule, Unknown},
     },
-    limit::{Exhausted, Scope},
+    limit::{Exhausted, Scope, Unit},
 };
 
 impl Core {
@@ -28,6 +28,9 @@ impl Core {
         arrival: &Arrival,
         wakes: &mut Vec<Waker>,
     ) -> Arrived {
+        if let Some(refused) = self.unknown(arrival) {
+            return Arrived::Refused(refused);
+        }
         let ticket = self.enter(now, arrival);
         let id = index_of(ticket);
         // What others wait for comes first, even if the timer is late.
@@ -83,6 +86,22 @@ impl Core {
         }
     }
 
+    /// The refusal of a request that a limit would have to know more of.
+    fn unknown(&mut self, arrival: &Arrival) -> Option<Refused> {
+        let refused = self.rules.iter().find_map(|rule| {
+            let reason = match rule.units(&arrival.cost).err()? {
+                Unknown::Price => Reason::Unpriced,
+                Unknown::Unread => Reason::LengthRequired,
+            };
+            Some(Refused::new(reason).limit(rule.name.clone()))
+        });
+        let money = |rule: &Rule| rule.unit == Unit::Money;
+        if arrival.cost.used.money.is_none() && self.rules.iter().any(money) {
+            self.unpriced += u64::from(refused.is_none());
+        }
+        refused
+    }
+
     pub(super) fn enter(&mut self, now: Nanos, arrival: &Arrival) -> u64 {
         let lane = self.lane(now, arrival.model.as_ref());
         let id = match self.free.pop() {
@@ -102,10 +121,9 @@ impl Core {
         let mut takes = std::mem::take(&mut self.entries[id].takes);
         takes.clear();
         for rule in 0..self.rules.len() as u32 {
-            let units = units_of(self.rules[rule as usize].unit, &arrival.cost);
-            if units == 0 {
+            let Ok(units @ 1..) = self.rules[rule as usize].units(&arrival.cost) else {
                 continue;
-            }
+            };
             if let Some(account) = self.account(now, rule, arrival, lane) {
                 self.accounts[account as usize].holders += 1;
                 takes.push(Take::new(account, units));
@@ -169,10 +187,10 @@ impl Core {
         for take in &entry.takes {
             let account = &mut self.accounts[take.account as usize];
             let rule = &self.rules[account.rule as usize];
-            if take.units > account.capacity() && !self.bounds.run_alone {
+            if take.units > account.capacity() && (!self.bounds.run_alone || rule.is_hard()) {
                 return Fit::Never(take.account);
             }
-            let way = self.skew.bound(account.rate.period);
+            let way = rule.way(&self.skew, account.rate);
             let at = account.fits_at(now, way, take.units);
             if at <= now {
                 continue;

@@ -1,14 +1,15 @@
 //! Accounts of keys and lanes of models: opened when needed, learned, forgotten when idle.
 use std::sync::Arc;
 
-use super::{Arrival, Core, Key, LOOK, Lane, MOST_KEYS, Phase, units_of};
+use super::{Arrival, Core, Key, LOOK, Lane, MOST_KEYS, Phase};
 use crate::{
     engine::{
-        account::{Account, Rule, Take},
+        account::{Account, Take},
         headers::Stated,
         rate::Nanos,
+        rule::Rule,
     },
-    limit::{Scope, Unit},
+    limit::Scope,
 };
 
 impl Core {
@@ -46,6 +47,7 @@ impl Core {
             Scope::Global => return self.global[rule as usize],
             Scope::Model => Key::Model(arrival.model.clone()),
             Scope::Principal => Key::Principal(arrival.principal),
+            _ => return None,
         };
         if let Some(&account) = self.keyed.get(&(rule, key.clone())) {
             return Some(account);
@@ -163,9 +165,10 @@ impl Core {
             };
             let key = self.lanes[lane as usize].model.clone();
             let account = self.open(rule, key);
-            self.accounts[account as usize].learned(now, rate, units_of(unit, &over));
+            let over = self.rules[rule as usize].units(&over).unwrap_or(0);
+            self.accounts[account as usize].learned(now, rate, over);
             self.lanes[lane as usize].learned.push(account);
-            self.book_all(now, lane, account, unit);
+            self.book_all(now, lane, account);
             for stated in stated.iter().filter(|stated| stated.unit == unit) {
                 self.accounts[account as usize].left(now, stated);
             }
@@ -173,11 +176,12 @@ impl Core {
     }
 
     /// A new account: books the requests of its lane that are on their way, and reckons with those that wait.
-    pub(super) fn book_all(&mut self, now: Nanos, lane: u32, account: u32, unit: Unit) {
+    pub(super) fn book_all(&mut self, now: Nanos, lane: u32, account: u32) {
         let open = &mut self.accounts[account as usize];
-        let way = self.skew.bound(open.rate.period);
+        let rule = &self.rules[open.rule as usize];
+        let way = rule.way(&self.skew, open.rate);
         for entry in self.entries.iter_mut().filter(|entry| entry.lane == lane) {
-            let units = units_of(unit, &entry.cost);
+            let units = rule.units(&entry.cost).unwrap_or(0);
             let mut take = Take::new(account, units);
             match entry.phase {
                 _ if units == 0 => continue,

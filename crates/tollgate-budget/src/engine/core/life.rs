@@ -1,15 +1,13 @@
 //! The life of an admitted request: sent, answered, settled.
 use std::task::Waker;
 
-use super::{Core, Entry, Head, PROBE, Phase, Probe, SLACK, index_of, units_of};
+use super::{Core, Entry, Head, PROBE, Phase, Probe, SLACK, index_of};
 use crate::{
     charging::Cost,
     engine::{
         book::Since,
-        headers::Stated,
         rate::{Nanos, SECOND, Span},
     },
-    limit::Unit,
     store::Settlement,
 };
 
@@ -25,7 +23,7 @@ impl Core {
         let mut crowded = false;
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
-            let way = self.skew.bound(account.rate.period);
+            let way = self.rules[account.rule as usize].way(&self.skew, account.rate);
             crowded |= account.sent(now, way, take);
         }
         if crowded && !self.queue.is_empty() {
@@ -58,26 +56,28 @@ impl Core {
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
             let rule = &self.rules[account.rule as usize];
+            if !rule.is_the_providers() {
+                // Our own books are kept by our own clock.
+                continue;
+            }
             longest = longest.max(account.rate.period);
             let arrival = self
                 .skew
                 .arrival(sent, now, head.processing, account.rate.period);
             account.date(now, Span::at(arrival), take);
-            if !rule.is_the_providers() {
-                continue;
-            }
-            let same_unit = |stated: &&Stated| stated.unit == rule.unit;
-            for stated in head.stated.iter().filter(same_unit) {
+            let stated = head.stated.iter().filter(|stated| stated.unit == rule.unit);
+            let mut stated = stated.map(|stated| stated.in_parts(rule.parts));
+            for stated in stated.clone() {
                 let since = if head.refusal.is_some() {
                     // Ours was ahead of theirs: no benefit of the doubt.
                     Since::Exactly(now)
                 } else {
                     Since::NotBefore(since)
                 };
-                account.hear(now, sent, since, arrival, take, stated);
+                account.hear(now, sent, since, arrival, take, &stated);
             }
             if let Some((what, wait)) = head.refusal {
-                let stated = head.stated.iter().find(same_unit);
+                let stated = stated.next();
                 // Where it does not say which limit it was, it was none that has enough left.
                 let blamed = match what {
                     Some(unit) => unit == rule.unit,
@@ -85,7 +85,7 @@ impl Core {
                 };
                 if blamed {
                     blamed_any = true;
-                    account.refused(now, sent, take.units, wait, stated);
+                    account.refused(now, sent, take.units, wait, stated.as_ref());
                 }
             }
         }
@@ -135,14 +135,7 @@ impl Core {
         let mut less = false;
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
-            let unit = self.rules[account.rule as usize].unit;
-            let units = match how {
-                Settlement::Keep => take.units,
-                Settlement::AllBack => 0,
-                Settlement::TokensBack if unit == Unit::Requests => take.units,
-                Settlement::TokensBack => 0,
-                Settlement::Actual(cost) => units_of(unit, &cost),
-            };
+            let units = self.rules[account.rule as usize].settled(take.units, how);
             less |= account.settle(now, units, take);
         }
         let lane = &mut self.lanes[entry.lane as usize];
@@ -151,7 +144,7 @@ impl Core {
                 Settlement::AllBack => Cost::default(),
                 Settlement::Actual(cost) => cost,
                 Settlement::TokensBack => Cost::request(),
-                Settlement::Keep => entry.cost,
+                Settlement::Keep | Settlement::Used(_) => entry.cost,
             });
         }
         let probing =

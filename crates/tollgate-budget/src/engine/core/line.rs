@@ -16,7 +16,10 @@ impl Core {
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
             account.take(take);
-            step = step.max(account.rate.time_of(take.units));
+            // The provider's pace: a user's quota of a month has none.
+            if self.rules[account.rule as usize].is_the_providers() {
+                step = step.max(account.rate.time_of(take.units));
+            }
         }
         let lane = &mut self.lanes[entry.lane as usize];
         lane.gate.pass(now, if step == 0 { STEP } else { step });

@@ -21,11 +21,12 @@ use std::{
 use tollgate_core::{extensions::Refused, gate::Gate, principal::Principal};
 
 use super::{
-    account::{Account, Rule, Take},
+    account::{Account, Take},
     headers::Stated,
     learn::Learner,
     queue::{Place, Queue},
     rate::{MILLI, NEVER, Nanos, SECOND},
+    rule::Rule,
     skew::Skew,
 };
 use crate::{
@@ -192,6 +193,7 @@ pub(crate) struct Core {
     entries: Vec<Entry>,
     free: Vec<u32>,
     in_flight: usize,
+    unpriced: u64,
     keeper: Option<u64>,
     next: Nanos,
     armed: Nanos,
@@ -228,6 +230,7 @@ impl Core {
             entries: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
+            unpriced: 0,
             keeper: None,
             next: NEVER,
             armed: 0,
@@ -247,6 +250,10 @@ impl Core {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    pub(crate) fn unpriced(&self) -> u64 {
+        self.unpriced
     }
 
     pub(crate) fn gated(&self, now: Nanos) -> Option<Nanos> {
@@ -269,15 +276,6 @@ impl Core {
             let account = &mut self.accounts[id as usize];
             show(&self.rules[account.rule as usize], account);
         }
-    }
-}
-
-fn units_of(unit: Unit, cost: &Cost) -> u64 {
-    match unit {
-        Unit::Requests => cost.requests,
-        Unit::Tokens => cost.tokens,
-        Unit::InputTokens => cost.input,
-        Unit::OutputTokens => cost.output,
     }
 }
 

@@ -1,0 +1,167 @@
+//! A limit as it was told or learned, and what a request takes of it.
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    rate::{Nanos, Rate, narrow},
+    skew::Skew,
+};
+use crate::{
+    charging::Cost,
+    limit::{Enforcement, Exhausted, Limit, Scope, Unit, Unpriced, Weights},
+    store::Settlement,
+    used::Used,
+};
+
+/// A limit. Its units are cut into so many parts that weights are whole numbers of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: Arc<str>,
+    pub(crate) unit: Unit,
+    pub(crate) rate: Rate,
+    /// Parts of a unit.
+    pub(crate) parts: u64,
+    weights: Option<Weights>,
+    unpriced: Unpriced,
+    pub(crate) enforcement: Enforcement,
+    pub(crate) scope: Scope,
+    pub(crate) exhausted: Exhausted,
+    pub(crate) learned: bool,
+}
+
+/// Why a limit cannot say what a request takes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// It has no price.
+    Price,
+    /// It was not read.
+    Unread,
+}
+
+impl Rule {
+    pub(crate) fn told(limit: &Limit) -> Self {
+        let parts = limit.weights.parts();
+        Self {
+            name: limit.name.clone(),
+            unit: limit.unit,
+            rate: Rate {
+                amount: limit.amount.saturating_mul(parts),
+                period: narrow(limit.period.as_nanos()),
+            },
+            parts,
+            weights: Some(limit.weights).filter(|weights| *weights != Weights::even()),
+            unpriced: limit.unpriced,
+            enforcement: limit.enforcement,
+            scope: limit.scope,
+            exhausted: limit.exhausted,
+            learned: false,
+        }
+    }
+
+    /// One that was read from headers.
+    pub(crate) fn learned(unit: Unit, rate: Rate) -> Self {
+        let period = Duration::from_nanos(rate.period);
+        Self {
+            rate,
+            learned: true,
+            scope: Scope::Model,
+            ..Self::told(&Limit::of(unit, rate.amount).per(period))
+        }
+    }
+
+    /// Whether what the provider says of its limits can concern this one.
+    pub(crate) fn is_the_providers(&self) -> bool {
+        let scope = matches!(self.scope, Scope::Global | Scope::Model | Scope::ApiKey);
+        scope && self.unit != Unit::Money
+    }
+
+    /// Whether nothing may ever be sent beyond it, as far as can be known.
+    pub(crate) fn is_hard(&self) -> bool {
+        self.unit == Unit::Money
+    }
+
+    /// How long a request may be on its way to where it is counted: our own limits are counted here.
+    pub(crate) fn way(&self, skew: &Skew, rate: Rate) -> Nanos {
+        if self.is_the_providers() {
+            skew.bound(rate.period)
+        } else {
+            0
+        }
+    }
+
+    /// What a request takes, in parts. A limit may let what it does not know pass as nothing.
+    pub(crate) fn units(&self, cost: &Cost) -> Result<u64, Unknown> {
+        let used = &cost.used;
+        if used.unread && self.is_hard() && (self.unit.is_tokens() || self.unit == Unit::Money) {
+            return Err(Unknown::Unread);
+        }
+        Ok(match self.unit {
+            Unit::Requests => cost.requests,
+            Unit::Images => cost.images,
+            Unit::Money => match (used.money, self.unpriced) {
+                (Some(money), _) => money,
+                (None, Unpriced::Pass) => 0,
+                (None, Unpriced::Refuse) => return Err(Unknown::Price),
+            },
+            _ if !self.is_the_providers() => {
+                let full = self.used(used);
+                let stated = self.used(&Used {
+                    output: used.output - used.assumed.min(used.output),
+                    ..*used
+                });
+                full.min(stated.max(self.rate.amount))
+            }
+            _ => match self.weights {
+                // Nothing was read from a cache yet, or the provider's rule has left it out already.
+                Some(weights) => weights.of(self.unit, cost.input, 0, cost.output),
+                None => plain(self.unit, cost.tokens, cost.input, cost.output),
+            },
+        })
+    }
+
+    /// What a request took in the end that had taken so much at first.
+    pub(crate) fn settled(&self, taken: u64, how: Settlement) -> u64 {
+        match how {
+            Settlement::Keep => taken,
+            Settlement::AllBack => 0,
+            // Providers count failed requests.
+            Settlement::TokensBack if self.unit == Unit::Requests => taken,
+            Settlement::TokensBack => 0,
+            Settlement::Actual(cost) => match self.unit {
+                // No answer tells how many it was.
+                Unit::Images => taken,
+                Unit::Money => cost.used.money.unwrap_or(taken),
+                _ => self.units(&cost).unwrap_or(taken),
+            },
+            Settlement::Used(used) => match self.unit {
+                Unit::Requests | Unit::Images => taken,
+                Unit::Money => used.money.unwrap_or(taken),
+                _ if !self.is_the_providers() => self.used(&used),
+                unit => match self.weights {
+                    Some(weights) => weights.less_cached(unit, taken, used.cached_input),
+                    None => taken,
+                },
+            },
+        }
+    }
+
+    fn used(&self, used: &Used) -> u64 {
+        let (input, output) = (used.input, used.output);
+        match self.weights {
+            Some(weights) => weights.of(self.unit, input, used.cached_input, output),
+            None => plain(self.unit, input.saturating_add(output), input, output),
+        }
+    }
+
+    /// Parts as units, rounded up.
+    pub(crate) fn whole(&self, parts: u128) -> u64 {
+        narrow(parts.div_ceil(u128::from(self.parts)))
+    }
+}
+
+fn plain(unit: Unit, tokens: u64, input: u64, output: u64) -> u64 {
+    match unit {
+        Unit::InputTokens => input,
+        Unit::OutputTokens => output,
+        _ => tokens,
+    }
+}
