@@ -78,6 +78,7 @@ fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
         cost: ask.cost,
         model: ask.model,
         principal: ask.principal,
+        keys: ask.keys,
         weight: ask.priority.weight(),
         until: wait.min(ask.deadline.map_or(NEVER, |at| memory.nanos(at))),
         bytes: ask.bytes,

@@ -151,17 +151,23 @@ impl Observer for Settling {
             let whole = end == End::Complete || answer.complete;
             let (charged, used) = if whole {
                 let charged = self.profile.actual(&answer.usage);
-                (charged, self.bill.actual(&answer.usage))
+                (
+                    charged,
+                    self.bill.actual(&self.estimate.used, &answer.usage),
+                )
             } else if self.on_drop == DropPolicy::Received {
                 let chars = answer.output_chars;
                 let charged = self.profile.received(self.estimate, chars);
-                (charged, Some(self.bill.received(chars)))
+                (
+                    charged,
+                    Some(self.bill.received(&self.estimate.used, chars)),
+                )
             } else {
                 (None, None)
             };
             let how = match (charged, used) {
                 (Some(charged), used) => {
-                    Settlement::Actual(charged.using(used.unwrap_or(self.bill.most)))
+                    Settlement::Actual(charged.using(used.unwrap_or(self.estimate.used)))
                 }
                 (None, Some(used)) => Settlement::Used(used),
                 (None, None) => Settlement::Keep,

@@ -9,6 +9,7 @@ use crate::{
     limit::{InvalidLimit, Limit},
     memory::Memory,
     platform,
+    scope::{Asking, Keys, Look},
     snapshot::{BudgetSnapshot, LimitSnapshot},
     store::{Ask, BudgetStore},
 };
@@ -52,8 +53,8 @@ impl Budget {
         BudgetBuilder::new()
     }
 
-    pub(crate) fn of(core: Core, charging: Charging) -> Self {
-        Self(Arc::new(Memory::new(core, charging)))
+    pub(crate) fn of(core: Core, charging: Charging, look: Look) -> Self {
+        Self(Arc::new(Memory::new(core, charging, look)))
     }
 
     /// What it looks like now.
@@ -111,6 +112,10 @@ impl BudgetStore for Budget {
 
     fn acquire(&self, ask: Ask) -> Acquire {
         Acquire::new(Arc::clone(&self.0), ask, platform::now())
+    }
+
+    fn look(&self, keys: &mut Keys, asking: &Asking<'_>) {
+        self.0.look_for().fill(keys, asking);
     }
 
     fn charging(&self) -> Charging {

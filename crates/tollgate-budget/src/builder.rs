@@ -12,6 +12,7 @@ use crate::{
         rule::Rule,
     },
     limit::{InvalidLimit, Limit},
+    scope::Look,
 };
 
 /// Most limits of one budget: each request looks at all of them.
@@ -50,6 +51,7 @@ pub struct BudgetBuilder {
     limits: Vec<Limit>,
     learn: bool,
     learn_period: Duration,
+    keys: usize,
     queue_len: usize,
     queue_bytes: u64,
     max_wait: Duration,
@@ -66,6 +68,7 @@ impl BudgetBuilder {
             limits: Vec::new(),
             learn: false,
             learn_period: Duration::from_secs(60),
+            keys: 10_000,
             queue_len: 10_000,
             queue_bytes: 256 << 20,
             max_wait: Duration::from_secs(90),
@@ -100,6 +103,16 @@ impl BudgetBuilder {
     /// The period of a learned limit, where the headers do not tell it. Default: one minute.
     pub fn learn_period(mut self, period: Duration) -> Self {
         self.learn_period = period;
+        self
+    }
+
+    /// Most keys (models, principals, …) whose limits are kept at once, over all limits. Default 10,000.
+    ///
+    /// A key that nobody uses and that owes nothing is forgotten when there is need of its place, one in use never.
+    /// When all are in use, those that come share one count for each limit: it may be too strict for them, never too
+    /// lax.
+    pub fn keys(mut self, keys: usize) -> Self {
+        self.keys = keys;
         self
     }
 
@@ -182,6 +195,9 @@ impl BudgetBuilder {
                 "a budget needs a limit, or must learn them".into(),
             ));
         }
+        if self.keys == 0 {
+            return Err(InvalidLimit("a budget keeps at least one key".into()));
+        }
         if self.learn_period < Duration::from_millis(1) {
             return Err(InvalidLimit("a period must be 1 ms or longer".into()));
         }
@@ -196,6 +212,7 @@ impl BudgetBuilder {
             run_alone: self.oversized == Oversized::RunAlone,
             learn: self.learn,
             usual: narrow(self.learn_period.as_nanos()),
+            keys: self.keys,
         };
         let mut charging = self.charging;
         if let Some(policy) = self.on_drop {
@@ -207,7 +224,20 @@ impl BudgetBuilder {
         if let Some(tokens) = self.assumed_output {
             charging = charging.assumed_output(tokens);
         }
-        let rules = self.limits.iter().map(Rule::told).collect();
-        Budget::of(Core::new(rules, bounds), charging)
+        let mut functions = Vec::new();
+        let rules: Vec<_> = self
+            .limits
+            .into_iter()
+            .map(|limit| {
+                let mut rule = Rule::told(&limit);
+                if let Some(function) = limit.key {
+                    rule.key = Some(functions.len());
+                    functions.push(function);
+                }
+                rule
+            })
+            .collect();
+        let look = Look::new(&rules, functions);
+        Budget::of(Core::new(rules, bounds), charging, look)
     }
 }

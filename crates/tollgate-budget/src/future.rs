@@ -30,8 +30,9 @@ use tower_service::Service;
 use crate::{
     body::{ResponseBody, Settling},
     charging::{ChargeProfile, Charging, Cost, DropPolicy},
+    scope::Asking,
     store::{Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settlement},
-    used::Bill,
+    used::{self, Bill},
 };
 
 /// The response future of [`TokenBudget`](crate::TokenBudget).
@@ -129,7 +130,8 @@ where
         } else {
             // Not to be read: it counts as a request, and its body passes untouched.
             let bytes = request.body().size_hint().lower();
-            let acquire = store.acquire(asked.ask(&store.charging(), bytes));
+            let ask = asked.ask(&store.charging(), bytes);
+            let acquire = asked.acquire(&store, ask, &request);
             State::Admitting {
                 acquire,
                 request: Some(request),
@@ -153,15 +155,14 @@ impl Asked {
             self.endpoint = facts.endpoint;
             self.profile = charging.profile(facts.dialect());
             self.cost = self.profile.estimate(facts);
-            self.bill = charging.tariff.reserve(facts, &self.cost);
+            (self.cost.used, self.bill) = charging.tariff.reserve(facts, &self.cost);
             if facts.endpoint == Endpoint::Images {
                 self.cost.images = facts.answers.max(1).into();
             }
         } else {
-            self.bill = Bill::unread(self.endpoint);
+            self.cost.used = used::unread(self.endpoint);
             self.cost.images = u64::from(self.endpoint == Endpoint::Images);
         }
-        self.cost.used = self.bill.most;
         self.on_drop = charging.drop_policy();
         let mut ask = Ask::new(self.cost).priority(self.call.priority());
         ask.model = facts.and_then(|facts| facts.model.clone());
@@ -173,6 +174,26 @@ impl Asked {
         ask.max_wait = self.call.max_queue_wait();
         ask.bytes = bytes;
         ask
+    }
+
+    fn acquire<St: BudgetStore, B>(
+        &self,
+        store: &St,
+        mut ask: Ask,
+        request: &Request<B>,
+    ) -> St::Acquire {
+        ask.keys.tenant = self.call.tenant();
+        ask.keys.tag = self.call.tag();
+        let asking = Asking {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+            facts: self.facts.as_deref(),
+            call: &self.call,
+        };
+        store.look(&mut ask.keys, &asking);
+        store.acquire(ask)
     }
 
     fn refuse<RB>(&self, refused: Refused) -> Response<ResponseBody<RB>> {
@@ -259,7 +280,7 @@ impl Asked {
             profile: self.profile,
             on_drop: self.on_drop,
             estimate: self.cost,
-            bill: self.bill,
+            bill: self.bill.clone(),
             head_wait,
         };
         response.map(|body| ResponseBody::settling(body, settling))
@@ -291,11 +312,11 @@ where
                     Ok((parts, bytes, facts)) => {
                         this.asked.facts = Some(facts);
                         let ask = this.asked.ask(&this.store.charging(), bytes.len() as u64);
-                        let acquire = this.store.acquire(ask);
-                        let request = Some(Request::from_parts(parts, B::from(bytes)));
+                        let request = Request::from_parts(parts, B::from(bytes));
+                        let acquire = this.asked.acquire(this.store, ask, &request);
                         this.state.set(State::Admitting {
                             acquire,
-                            request,
+                            request: Some(request),
                             queued: None,
                         });
                     }

@@ -125,6 +125,7 @@ mod memory;
 #[cfg(all(test, any(tollgate_loom, tollgate_shuttle)))]
 mod model;
 mod platform;
+mod scope;
 mod service;
 mod snapshot;
 mod store;
@@ -140,6 +141,7 @@ pub use layer::TokenBudgetLayer;
 pub use limit::{
     Amount, Enforcement, Exhausted, InvalidLimit, Limit, Scope, Unit, Unpriced, Weights,
 };
+pub use scope::{Asking, Keys};
 pub use service::TokenBudget;
 pub use snapshot::{BudgetSnapshot, LimitSnapshot};
 pub use store::{

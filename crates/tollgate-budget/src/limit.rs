@@ -4,13 +4,16 @@ mod weights;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tollgate_core::price::Pico;
+use tollgate_core::{price::Pico, principal::Principal};
 
 pub use self::{
     kinds::{Enforcement, Exhausted, Scope, Unit, Unpriced},
     weights::Weights,
 };
-use crate::engine::rate::narrow;
+use crate::{
+    engine::rate::narrow,
+    scope::{Asking, KeyFn, Models},
+};
 
 /// So many units in a period.
 ///
@@ -38,6 +41,8 @@ pub struct Limit {
     pub(crate) name: Arc<str>,
     pub(crate) enforcement: Enforcement,
     pub(crate) scope: Scope,
+    pub(crate) models: Option<Models>,
+    pub(crate) key: Option<KeyFn>,
     pub(crate) exhausted: Exhausted,
     pub(crate) weights: Weights,
     pub(crate) unpriced: Unpriced,
@@ -89,6 +94,8 @@ impl Amount {
             name: name.into(),
             enforcement: Enforcement::default(),
             scope: Scope::default(),
+            models: None,
+            key: None,
             exhausted: Exhausted::default(),
             weights: Weights::even(),
             unpriced: Unpriced::default(),
@@ -175,6 +182,43 @@ impl Limit {
         self
     }
 
+    /// Concerns requests for these models only; a name that ends in `*` stands for all that begin so. Default: all.
+    ///
+    /// With [`Scope::Global`] they share one count, as the models of a family do:
+    ///
+    /// ```
+    /// use tollgate_budget::{Limit, Scope};
+    ///
+    /// let family = Limit::tokens(200_000).per_minute().models(["gpt-4o", "gpt-4o-2024-*"]).named("4o");
+    /// # let _ = family;
+    /// ```
+    #[must_use]
+    pub fn models<M: Into<Box<str>>>(mut self, models: impl IntoIterator<Item = M>) -> Self {
+        self.models = Some(Models(models.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Counts those requests together for which `key` gives one key; those for which it gives none it does not
+    /// concern. Sets [`Scope::Custom`].
+    ///
+    /// Called once for each request, without a lock.
+    ///
+    /// ```
+    /// use tollgate_budget::Limit;
+    ///
+    /// let team = Limit::requests(100).per_minute().keyed_by(|request| request.header("x-team")).named("a team");
+    /// # let _ = team;
+    /// ```
+    #[must_use]
+    pub fn keyed_by(
+        mut self,
+        key: impl Fn(&Asking<'_>) -> Option<Principal> + Send + Sync + 'static,
+    ) -> Self {
+        self.key = Some(KeyFn(Arc::new(key)));
+        self.scope = Scope::Custom;
+        self
+    }
+
     /// Refuses what does not fit instead of letting it wait.
     #[must_use]
     pub fn refuse(mut self) -> Self {
@@ -226,6 +270,12 @@ impl Limit {
             if let Err(why) = self.weights.check(self.unit) {
                 return wrong(why);
             }
+        }
+        if let Some(Err(why)) = self.models.as_ref().map(Models::check) {
+            return wrong(why);
+        }
+        if (self.scope == Scope::Custom) != self.key.is_some() {
+            return wrong("a limit of a custom scope needs a function, and another one has none");
         }
         // The arithmetic is exact up to here.
         if u128::from(self.amount) * u128::from(self.weights.parts()) > 1 << 62 {

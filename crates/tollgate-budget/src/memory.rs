@@ -15,6 +15,7 @@ use crate::{
     },
     limit::Unit,
     platform::{Mutex, MutexGuard, now},
+    scope::Look,
     store::{Observation, Settle, Settlement, Ticket},
 };
 
@@ -23,19 +24,25 @@ pub(crate) struct Memory {
     core: Mutex<Core>,
     start: Instant,
     charging: Charging,
+    look: Look,
 }
 
 impl Memory {
-    pub(crate) fn new(core: Core, charging: Charging) -> Self {
+    pub(crate) fn new(core: Core, charging: Charging, look: Look) -> Self {
         Self {
             core: Mutex::new(core),
             start: now(),
             charging,
+            look,
         }
     }
 
     pub(crate) fn charging(&self) -> &Charging {
         &self.charging
+    }
+
+    pub(crate) fn look_for(&self) -> &Look {
+        &self.look
     }
 
     pub(crate) fn now(&self) -> Nanos {

@@ -16,6 +16,7 @@ use tollgate_core::{
 
 use crate::{
     charging::{Charging, Cost},
+    scope::{Asking, Keys},
     used::Used,
 };
 
@@ -26,6 +27,13 @@ pub trait BudgetStore: Clone {
 
     /// Asks for admission. Nothing happens before the future is polled.
     fn acquire(&self, ask: Ask) -> Self::Acquire;
+
+    /// Fills in the keys that its limits look for in a request. Default: none are looked for.
+    ///
+    /// Runs where the request is, before it is asked for admission; the keys of the call stand in there already.
+    fn look(&self, keys: &mut Keys, asking: &Asking<'_>) {
+        let _ = (keys, asking);
+    }
 
     /// The charging rules to estimate and to settle with, as they stand now.
     fn charging(&self) -> Charging;
@@ -41,6 +49,8 @@ pub struct Ask {
     pub model: Option<Arc<str>>,
     /// Whom it is made for, for limits of one principal and for fairness.
     pub principal: Option<Principal>,
+    /// Its other keys, for limits of those.
+    pub keys: Keys,
     /// Its weight in the queue.
     pub priority: Priority,
     /// It is worth nothing after this.
@@ -59,6 +69,7 @@ impl Ask {
             cost,
             model: None,
             principal: None,
+            keys: Keys::default(),
             priority: Priority::default(),
             deadline: None,
             max_wait: None,
@@ -77,6 +88,13 @@ impl Ask {
     #[must_use]
     pub fn principal(mut self, principal: Principal) -> Self {
         self.principal = Some(principal);
+        self
+    }
+
+    /// With these keys.
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
         self
     }
 

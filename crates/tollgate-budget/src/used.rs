@@ -89,10 +89,10 @@ impl Tariff {
         self.assumed_output = tokens;
     }
 
-    /// The most that a request can use, whose input was estimated for `cost`.
-    pub(crate) fn reserve(&self, facts: &RequestFacts, cost: &Cost) -> Bill {
+    /// The most that a request can use, whose input was estimated for `cost`; and what it is billed by.
+    pub(crate) fn reserve(&self, facts: &RequestFacts, cost: &Cost) -> (Used, Bill) {
         if !costs(facts.endpoint) {
-            return Bill::free();
+            return (free(), Bill::default());
         }
         let answers = u64::from(facts.answers.max(1));
         let (output, assumed) = if facts.endpoint.generates() {
@@ -103,58 +103,56 @@ impl Tariff {
         } else {
             (0, 0)
         };
-        let price = self
+        let priced = self
             .prices
-            .as_ref()
-            .zip(facts.model.as_deref())
-            .and_then(|(prices, model)| prices.get(model))
-            // Its price is by the token, and these are not sold by it.
+            .clone()
+            .zip(facts.model.clone())
+            // A price is by the token, and these are not sold by it.
             .filter(|_| {
                 !matches!(
                     facts.endpoint,
                     Endpoint::Images | Endpoint::Speech | Endpoint::Transcriptions
                 )
-            })
-            .copied();
+            });
+        let bill = Bill(priced);
         let most = Used {
             assumed,
-            money: price.map(|price| most(&price, cost.input, output)),
+            money: bill.price().map(|price| most(price, cost.input, output)),
             ..Used::tokens(cost.input, output)
         };
-        Bill { most, price }
+        (most, bill)
     }
 }
 
-/// What one request uses: at first the most that it can.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Bill {
-    pub(crate) most: Used,
-    price: Option<Price>,
+/// Of a request that is metered in nothing but requests.
+fn free() -> Used {
+    Used::default().money(Pico::ZERO)
 }
+
+/// Of a request that is not read.
+pub(crate) fn unread(endpoint: Endpoint) -> Used {
+    if !costs(endpoint) {
+        return free();
+    }
+    Used {
+        unread: true,
+        ..Used::default()
+    }
+}
+
+/// What a request is billed by: looked up again in the end, for a price is too large to be carried along by every
+/// answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bill(Option<(Arc<PriceTable>, Arc<str>)>);
 
 impl Bill {
-    /// Of a request that is metered in nothing but requests.
-    fn free() -> Self {
-        let most = Used::default().money(Pico::ZERO);
-        Self { most, price: None }
+    fn price(&self) -> Option<&Price> {
+        let (prices, model) = self.0.as_ref()?;
+        prices.get(model)
     }
 
-    /// Of a request that was not read.
-    pub(crate) fn unread(endpoint: Endpoint) -> Self {
-        if !costs(endpoint) {
-            return Self::free();
-        }
-        Self {
-            most: Used {
-                unread: true,
-                ..Used::default()
-            },
-            price: None,
-        }
-    }
-
-    /// What its usage says; `None` if that says nothing.
-    pub(crate) fn actual(&self, usage: &Usage) -> Option<Used> {
+    /// What its usage says, where `most` was reserved; `None` if that says nothing.
+    pub(crate) fn actual(&self, most: &Used, usage: &Usage) -> Option<Used> {
         let output = usage.billed_output();
         if (usage.input, output) == (Count::Unknown, Count::Unknown) {
             return None;
@@ -164,20 +162,20 @@ impl Bill {
             Count::AtLeast(tokens) => tokens.max(most),
             Count::Unknown => most,
         };
-        let money = self.price.map(|price| match price.cost(usage) {
-            price::Cost::Exact(cost) if output != Count::Unknown || self.most.output == 0 => {
+        let money = self.price().map(|price| match price.cost(usage) {
+            price::Cost::Exact(cost) if output != Count::Unknown || most.output == 0 => {
                 narrow(cost.get())
             }
             // Never below what was reserved, where the bill may be higher than what is known of it.
             price::Cost::Exact(cost) | price::Cost::AtLeast(cost) => {
-                narrow(cost.get()).max(self.most.money.unwrap_or_default())
+                narrow(cost.get()).max(most.money.unwrap_or_default())
             }
-            price::Cost::Unknown => self.most.money.unwrap_or_default(),
+            price::Cost::Unknown => most.money.unwrap_or_default(),
         });
         Some(Used {
-            input: known(usage.input, self.most.input),
+            input: known(usage.input, most.input),
             cached_input: usage.cached_input.get().unwrap_or(0),
-            output: known(output, self.most.output),
+            output: known(output, most.output),
             assumed: 0,
             money,
             unread: false,
@@ -185,13 +183,13 @@ impl Bill {
     }
 
     /// The prompt, and what was received of an answer that was left early.
-    pub(crate) fn received(&self, output_chars: u64) -> Used {
+    pub(crate) fn received(&self, reserved: &Used, output_chars: u64) -> Used {
         let output = output_chars.div_ceil(4);
         Used {
             money: self
-                .price
-                .map(|price| most(&price, self.most.input, output)),
-            ..Used::tokens(self.most.input, output)
+                .price()
+                .map(|price| most(price, reserved.input, output)),
+            ..Used::tokens(reserved.input, output)
         }
     }
 }
@@ -223,7 +221,7 @@ mod tests {
         usage
     }
 
-    fn bill() -> Bill {
+    fn bill() -> (Used, Bill) {
         let price = Price::per_million("1", "10")
             .and_then(|price| price.cache_write("1.25"))
             .unwrap();
@@ -238,23 +236,23 @@ mod tests {
 
     #[test]
     fn the_most_that_it_can_cost_is_reserved() {
-        let most = bill().most;
+        let (most, _) = bill();
         assert_eq!((most.input, most.output, most.assumed), (100, 100, 0));
         assert_eq!(most.money, Some(100 * 1_250_000 + 100 * 10_000_000));
     }
 
     #[test]
     fn what_is_not_known_for_sure_never_settles_below_the_reservation() {
-        let bill = bill();
-        let most = bill.most.money;
-        let actual = |usage| bill.actual(&usage).unwrap();
+        let (reserved, bill) = bill();
+        let most = reserved.money;
+        let actual = |usage| bill.actual(&reserved, &usage).unwrap();
         let exact = actual(usage(Count::Exact(80), Count::Exact(10)));
         assert_eq!(exact.money, Some(80 * 1_000_000 + 10 * 10_000_000));
         let bound = actual(usage(Count::Exact(80), Count::AtLeast(10)));
         assert_eq!((bound.output, bound.money), (100, most));
         let half = actual(usage(Count::Exact(80), Count::Unknown));
         assert_eq!((half.input, half.output, half.money), (80, 100, most));
-        assert_eq!(bill.actual(&Usage::default()), None);
+        assert_eq!(bill.actual(&reserved, &Usage::default()), None);
     }
 
     #[test]
@@ -262,9 +260,9 @@ mod tests {
         let mut facts = RequestFacts::unread(Endpoint::ChatCompletions);
         facts.model = Some("m".into());
         let tariff = Tariff::default();
-        let unpriced = tariff.reserve(&facts, &Cost::request()).most;
+        let unpriced = tariff.reserve(&facts, &Cost::request()).0;
         assert_eq!((unpriced.money, unpriced.assumed), (None, 4096));
-        assert_eq!(Bill::unread(Endpoint::Other).most.money, Some(0));
-        assert_eq!(Bill::unread(Endpoint::ChatCompletions).most.money, None);
+        assert_eq!(unread(Endpoint::Other).money, Some(0));
+        assert_eq!(unread(Endpoint::ChatCompletions).money, None);
     }
 }

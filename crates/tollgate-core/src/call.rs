@@ -52,6 +52,8 @@ pub struct CallOptions {
     deadline: Option<Instant>,
     priority: Priority,
     principal: Option<Principal>,
+    tenant: Option<Principal>,
+    tag: Option<Principal>,
     max_attempts: Option<u32>,
     no_fallbacks: bool,
     buffered: bool,
@@ -85,7 +87,7 @@ impl CallOptions {
         self
     }
 
-    /// The user, tenant or tag that the call is made for; only a digest is kept.
+    /// The user, or whoever else the call is made for; only a digest is kept.
     #[must_use]
     pub fn principal(mut self, name: &str) -> Self {
         self.principal = Some(Principal::of(name));
@@ -96,6 +98,34 @@ impl CallOptions {
     #[must_use]
     pub fn principal_digest(mut self, principal: Principal) -> Self {
         self.principal = Some(principal);
+        self
+    }
+
+    /// The tenant that the user belongs to, for limits of one tenant; only a digest is kept.
+    #[must_use]
+    pub fn tenant(mut self, name: &str) -> Self {
+        self.tenant = Some(Principal::of(name));
+        self
+    }
+
+    /// The same, from a digest of the caller's own.
+    #[must_use]
+    pub fn tenant_digest(mut self, tenant: Principal) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// A feature, a team or a job, for limits of one tag; only a digest is kept.
+    #[must_use]
+    pub fn tag(mut self, name: &str) -> Self {
+        self.tag = Some(Principal::of(name));
+        self
+    }
+
+    /// The same, from a digest of the caller's own.
+    #[must_use]
+    pub fn tag_digest(mut self, tag: Principal) -> Self {
+        self.tag = Some(tag);
         self
     }
 
@@ -281,6 +311,18 @@ impl Call {
     #[must_use]
     pub fn principal(&self) -> Option<Principal> {
         self.0.options.principal
+    }
+
+    /// The tenant that it is made for.
+    #[must_use]
+    pub fn tenant(&self) -> Option<Principal> {
+        self.0.options.tenant
+    }
+
+    /// Its tag.
+    #[must_use]
+    pub fn tag(&self) -> Option<Principal> {
+        self.0.options.tag
     }
 
     /// Whether another model may serve it.

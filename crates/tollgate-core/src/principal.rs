@@ -26,8 +26,13 @@ impl Principal {
     /// The digest of a name.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        static KEY: OnceLock<RandomState> = OnceLock::new();
-        Self(KEY.get_or_init(RandomState::new).hash_one(name))
+        Self(key().hash_one(name))
+    }
+
+    /// The digest of a name, or of a secret, that need not be text.
+    #[must_use]
+    pub fn of_bytes(name: &[u8]) -> Self {
+        Self(key().hash_one(name))
     }
 
     /// A digest that the caller computed with a key of its own, so that it survives a restart.
@@ -41,6 +46,11 @@ impl Principal {
     pub fn digest(self) -> u64 {
         self.0
     }
+}
+
+fn key() -> &'static RandomState {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    KEY.get_or_init(RandomState::new)
 }
 
 impl fmt::Debug for Principal {

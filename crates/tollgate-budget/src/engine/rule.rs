@@ -8,6 +8,7 @@ use super::{
 use crate::{
     charging::Cost,
     limit::{Enforcement, Exhausted, Limit, Scope, Unit, Unpriced, Weights},
+    scope::Models,
     store::Settlement,
     used::Used,
 };
@@ -24,6 +25,9 @@ pub(crate) struct Rule {
     unpriced: Unpriced,
     pub(crate) enforcement: Enforcement,
     pub(crate) scope: Scope,
+    models: Option<Models>,
+    /// Which of the keys that functions find is its own.
+    pub(crate) key: Option<usize>,
     pub(crate) exhausted: Exhausted,
     pub(crate) learned: bool,
 }
@@ -52,6 +56,8 @@ impl Rule {
             unpriced: limit.unpriced,
             enforcement: limit.enforcement,
             scope: limit.scope,
+            models: limit.models.clone(),
+            key: None,
             exhausted: limit.exhausted,
             learned: false,
         }
@@ -72,6 +78,22 @@ impl Rule {
     pub(crate) fn is_the_providers(&self) -> bool {
         let scope = matches!(self.scope, Scope::Global | Scope::Model | Scope::ApiKey);
         scope && self.unit != Unit::Money
+    }
+
+    /// Whether it counts requests for this model.
+    pub(crate) fn concerns(&self, model: Option<&str>) -> bool {
+        let family = |models: &Models| models.contain(model);
+        self.models.as_ref().is_none_or(family)
+    }
+
+    /// Whether what waits for it holds up all others too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.scope == Scope::Global && self.models.is_none()
+    }
+
+    /// Whether the provider may refuse one model's requests and serve another's.
+    pub(crate) fn is_of_models(&self) -> bool {
+        self.is_the_providers() && (self.scope == Scope::Model || self.models.is_some())
     }
 
     /// Whether nothing may ever be sent beyond it, as far as can be known.

@@ -17,7 +17,7 @@ use crate::{
         rate::{NEVER, Nanos, narrow},
         rule::{Rule, Unknown},
     },
-    limit::{Exhausted, Scope, Unit},
+    limit::{Exhausted, Unit},
 };
 
 impl Core {
@@ -89,6 +89,9 @@ impl Core {
     /// The refusal of a request that a limit would have to know more of.
     fn unknown(&mut self, arrival: &Arrival) -> Option<Refused> {
         let refused = self.rules.iter().find_map(|rule| {
+            if !rule.concerns(arrival.model.as_deref()) {
+                return None;
+            }
             let reason = match rule.units(&arrival.cost).err()? {
                 Unknown::Price => Reason::Unpriced,
                 Unknown::Unread => Reason::LengthRequired,
@@ -103,7 +106,7 @@ impl Core {
     }
 
     pub(super) fn enter(&mut self, now: Nanos, arrival: &Arrival) -> u64 {
-        let lane = self.lane(now, arrival.model.as_ref());
+        let lane = self.lane(now, arrival);
         let id = match self.free.pop() {
             Some(id) => id as usize,
             None => {
@@ -170,7 +173,7 @@ impl Core {
     pub(super) fn fit(&mut self, now: Nanos, id: usize) -> Fit {
         let entry = &self.entries[id];
         let lane = &self.lanes[entry.lane as usize];
-        let lane_shared = !self.by_model;
+        let lane_shared = !self.by_model && !self.by_key;
         let mut shared_at = now;
         let mut own_at = now;
         let mut blocker = None;
@@ -202,7 +205,7 @@ impl Core {
                 };
                 return Fit::Refuse(take.account, at);
             }
-            if rule.scope == Scope::Global {
+            if rule.is_shared() {
                 shared_at = shared_at.max(at);
             } else if at > own_at {
                 own_at = at;

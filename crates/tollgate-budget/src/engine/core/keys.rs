@@ -1,7 +1,7 @@
 //! Accounts of keys and lanes of models: opened when needed, learned, forgotten when idle.
 use std::sync::Arc;
 
-use super::{Arrival, Core, Key, LOOK, Lane, MOST_KEYS, Phase};
+use super::{Arrival, Core, Key, LOOK, Lane, Phase};
 use crate::{
     engine::{
         account::{Account, Take},
@@ -43,16 +43,24 @@ impl Core {
                 .find(of_rule)
                 .copied();
         }
+        if !told.concerns(arrival.model.as_deref()) {
+            return None;
+        }
+        let keys = &arrival.keys;
         let key = match told.scope {
             Scope::Global => return self.global[rule as usize],
             Scope::Model => Key::Model(arrival.model.clone()),
-            Scope::Principal => Key::Principal(arrival.principal),
-            _ => return None,
+            Scope::Principal => Key::Digest(arrival.principal),
+            Scope::Tenant => Key::Digest(keys.tenant),
+            Scope::Tag => Key::Digest(keys.tag),
+            Scope::ApiKey => Key::Digest(keys.api_key),
+            // No key: the limit does not concern it.
+            Scope::Custom => Key::Digest(Some((*keys.custom.get(told.key?)?)?)),
         };
         if let Some(&account) = self.keyed.get(&(rule, key.clone())) {
             return Some(account);
         }
-        if self.keyed.len() >= MOST_KEYS && !self.evict(now) {
+        if self.keyed.len() >= self.bounds.keys && !self.evict(now) {
             // All are in use. Those that come now share one account: less for each, never more.
             if let Some(&account) = self.overflow.get(&rule) {
                 return Some(account);
@@ -63,7 +71,7 @@ impl Core {
         }
         let name: Option<Arc<str>> = match &key {
             Key::Model(model) => model.clone(),
-            Key::Principal(principal) => principal.map(|p| p.to_string().into()),
+            Key::Digest(digest) => digest.map(|digest| digest.to_string().into()),
         };
         let account = self.open(rule, name);
         self.keyed.insert((rule, key), account);
@@ -97,30 +105,31 @@ impl Core {
         self.keyed.len() < before
     }
 
-    pub(super) fn lane(&mut self, now: Nanos, model: Option<&Arc<str>>) -> u32 {
-        if !self.by_model {
+    pub(super) fn lane(&mut self, now: Nanos, arrival: &Arrival) -> u32 {
+        let model = arrival.model.clone().filter(|_| self.by_model);
+        let key = (model, arrival.keys.api_key.filter(|_| self.by_key));
+        if key == (None, None) {
             return 0;
         }
-        let model = model.cloned();
-        if let Some(&lane) = self.lane_of.get(&model) {
+        if let Some(&lane) = self.lane_of.get(&key) {
             return lane;
         }
-        if self.lane_of.len() >= MOST_KEYS {
+        if self.lane_of.len() >= self.bounds.keys {
             let (lanes, free) = (&mut self.lanes, &mut self.free_lanes);
-            self.lane_of.retain(|model, &mut id| {
+            self.lane_of.retain(|key, &mut id| {
                 let lane = &mut lanes[id as usize];
-                let keep = model.is_none() || lane.entries > 0 || !lane.gate.is_open(now);
+                let keep = *key == (None, None) || lane.entries > 0 || !lane.gate.is_open(now);
                 if !keep {
                     free.push(id);
                 }
                 keep
             });
-            if self.lane_of.len() >= MOST_KEYS {
+            if self.lane_of.len() >= self.bounds.keys {
                 return 0;
             }
         }
         let lane = Lane {
-            model: model.clone(),
+            model: key.0.clone(),
             ..Lane::default()
         };
         let id = match self.free_lanes.pop() {
@@ -134,7 +143,7 @@ impl Core {
                 self.lanes.len() as u32 - 1
             }
         };
-        self.lane_of.insert(model, id);
+        self.lane_of.insert(key, id);
         id
     }
 

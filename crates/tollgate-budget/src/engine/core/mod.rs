@@ -32,6 +32,7 @@ use super::{
 use crate::{
     charging::Cost,
     limit::{Enforcement, Scope, Unit},
+    scope::Keys,
 };
 
 /// How far back an answer's own processing time is trusted to date its count of a bucket.
@@ -42,8 +43,6 @@ const STEP: Nanos = 20 * MILLI;
 const PROBE: u32 = 16;
 /// The longest wait for the first answer, where limits were told.
 const MOST_PROBE: Nanos = 3 * SECOND;
-/// Keyed accounts and lanes that are kept.
-const MOST_KEYS: usize = 10_000;
 /// Idle ones that are looked for when there are too many.
 const LOOK: usize = 64;
 
@@ -57,6 +56,8 @@ pub(crate) struct Bounds {
     pub(crate) learn: bool,
     /// The period of a learned limit whose headers do not tell.
     pub(crate) usual: Nanos,
+    /// Keyed accounts and lanes that are kept.
+    pub(crate) keys: usize,
 }
 
 /// A request that comes.
@@ -65,6 +66,7 @@ pub(crate) struct Arrival {
     pub(crate) cost: Cost,
     pub(crate) model: Option<Arc<str>>,
     pub(crate) principal: Option<Principal>,
+    pub(crate) keys: Keys,
     pub(crate) weight: u32,
     /// It is not to wait beyond this.
     pub(crate) until: Nanos,
@@ -108,6 +110,7 @@ struct Entry {
 /// Requests that share a gate, and what is learned: those of one model, where models matter.
 #[derive(Debug, Default)]
 struct Lane {
+    /// For what is learned of it.
     model: Option<Arc<str>>,
     gate: Gate,
     probe: Probe,
@@ -180,12 +183,14 @@ pub(crate) struct Core {
     hand: usize,
     /// For each rule: the account of those keys that no place was left for.
     overflow: HashMap<u32, u32>,
+    /// What tells lanes apart.
     by_model: bool,
+    by_key: bool,
     /// How long a lane waits for its first answer, where limits are to prove themselves.
     probe: Option<Nanos>,
     lanes: Vec<Lane>,
     free_lanes: Vec<u32>,
-    lane_of: HashMap<Option<Arc<str>>, u32>,
+    lane_of: HashMap<LaneKey, u32>,
     skew: Skew,
     queue: Queue,
     queue_bytes: u64,
@@ -202,12 +207,16 @@ pub(crate) struct Core {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Model(Option<Arc<str>>),
-    Principal(Option<Principal>),
+    Digest(Option<Principal>),
 }
+
+/// The model and the API key whose requests share a lane, where either matters.
+type LaneKey = (Option<Arc<str>>, Option<Principal>);
 
 impl Core {
     pub(crate) fn new(rules: Vec<Rule>, bounds: Bounds) -> Self {
-        let by_model = bounds.learn || rules.iter().any(|rule| rule.scope == Scope::Model);
+        let by_model = bounds.learn || rules.iter().any(Rule::is_of_models);
+        let by_key = rules.iter().any(|rule| rule.scope == Scope::ApiKey);
         let auto = |rule: &&Rule| rule.enforcement == Enforcement::Auto && rule.is_the_providers();
         let probe = rules.iter().filter(auto).map(|rule| rule.rate.period).min();
         let mut core = Self {
@@ -220,9 +229,10 @@ impl Core {
             hand: 0,
             overflow: HashMap::new(),
             by_model,
+            by_key,
             lanes: vec![Lane::default()],
             free_lanes: Vec::new(),
-            lane_of: HashMap::from([(None, 0)]),
+            lane_of: HashMap::from([((None, None), 0)]),
             skew: Skew::default(),
             queue: Queue::default(),
             queue_bytes: 0,

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, task::Waker, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{engine::rate::narrow, limit::Limit, store::Settlement};
+use crate::{engine::rate::narrow, limit::Limit, scope::Keys, store::Settlement};
 
 const W: Nanos = 6 * SECOND;
 const LIMITS: [u64; 2] = [20, 1000];
@@ -27,6 +27,7 @@ fn core(enforcement: Enforcement, queue_len: usize) -> Core {
             run_alone: false,
             learn: false,
             usual: 60 * SECOND,
+            keys: 10_000,
         },
     )
 }
@@ -36,6 +37,7 @@ fn arrival(tokens: u64, user: u64) -> Arrival {
         cost: Cost::request().tokens(tokens, 0),
         model: None,
         principal: Some(Principal::from_digest(user)),
+        keys: Keys::default(),
         weight: 4,
         until: NEVER,
         bytes: 10,
@@ -287,6 +289,7 @@ proptest! {
                 run_alone: true,
                 learn: true,
                 usual: 60 * SECOND,
+            keys: 10_000,
             };
             let mut core = Core::new(vec![rule], bounds);
             let mut now = 0u64;
