@@ -57,6 +57,8 @@ pub struct Answer {
     pub output_chars: u64,
     /// The tier that served.
     pub service_tier: Option<Box<str>>,
+    /// A tool of the provider's own ran that is charged beside the tokens: a search, a sandbox.
+    pub hosted_tools: bool,
     /// The answer's id.
     pub response_id: Option<Box<str>>,
     /// What the body is.

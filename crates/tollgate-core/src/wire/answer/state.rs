@@ -9,7 +9,7 @@ use crate::wire::{
     json::{Cursor, Kind, Result},
     prompt::Endpoint,
     provider::{
-        Reason, Said,
+        self, Reason, Said,
         frames::{self, Frame},
     },
     sse::Event,
@@ -259,6 +259,7 @@ impl State {
         }
         answer.content_started |= (said.content || last) && !said.error;
         answer.complete |= last;
+        answer.hosted_tools |= said.hosted || provider::hosted(kind);
         match said.finish {
             Some(Reason::Word(word)) => {
                 let word = word.to_str();

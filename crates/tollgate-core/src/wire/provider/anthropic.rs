@@ -52,6 +52,7 @@ pub(super) fn block<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>) -> Result {
         b"text" | b"thinking" if c.kind()? == Kind::String => said.generated(c),
         _ => c.skip().map(drop),
     })?;
+    said.hosted |= kind.is_some_and(|kind| super::hosted(kind.raw()));
     said.content |= kind.is_some_and(|kind| kind != *"text" && kind != *"thinking");
     Ok(())
 }

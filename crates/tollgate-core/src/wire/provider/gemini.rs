@@ -9,6 +9,12 @@ pub(super) fn candidates<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>) -> Result 
     c.array(|c| {
         c.object(|c, key| match key {
             b"content" => openai::parts(said, c),
+            b"groundingMetadata" | b"grounding_metadata" => c
+                .object(|c, _| {
+                    said.hosted = true;
+                    c.skip().map(drop)
+                })
+                .map(drop),
             b"finishReason" | b"finish_reason" => {
                 said.reason(c)?;
                 // There is no other end: Gemini sends neither a last event nor a sentinel.

@@ -52,6 +52,8 @@ pub(crate) struct Said<'a> {
     pub(crate) last: bool,
     /// It is one of a stream.
     pub(crate) event: bool,
+    /// A tool of the provider's own ran that is charged beside the tokens.
+    pub(crate) hosted: bool,
 }
 
 /// Why generation ended, as sent.
@@ -160,8 +162,28 @@ impl<'a> Said<'a> {
     fn counts(&mut self, c: &mut Cursor<'a>, tally: &mut Tally) -> Result<bool> {
         c.object(|c, key| match key {
             b"service_tier" => keep(&mut self.tier, c),
+            b"server_tool_use" => c
+                .object(|c, key| match key {
+                    b"web_search_requests" => self.hosted_count(c),
+                    _ => c.skip().map(drop),
+                })
+                .map(drop),
+            b"num_search_queries" | b"num_sources_used" | b"num_server_side_tools_used" => {
+                self.hosted_count(c)
+            }
+            // Perplexity: each call has a fee by this size.
+            b"search_context_size" => {
+                self.hosted = true;
+                c.skip().map(drop)
+            }
             _ => tally.member(c, key),
         })
+    }
+
+    /// How often a hosted tool was used.
+    fn hosted_count(&mut self, c: &mut Cursor<'a>) -> Result {
+        self.hosted |= c.count()?.is_some_and(|count| count > 0);
+        Ok(())
     }
 
     /// A string of generated text.
@@ -198,6 +220,30 @@ impl<'a> Said<'a> {
         self.content = true;
         Ok(())
     }
+}
+
+/// Whether an item of output is the trace of a tool that the provider runs and charges by the call
+/// or by time.
+///
+/// <https://platform.openai.com/docs/pricing> (built-in tools),
+/// <https://docs.anthropic.com/en/docs/about-claude/pricing> (code execution; searches are counted
+/// in the usage), as of 2026-11.
+pub(crate) fn hosted(kind: &[u8]) -> bool {
+    matches!(
+        kind,
+        b"web_search_call"
+            | b"file_search_call"
+            | b"code_interpreter_call"
+            | b"image_generation_call"
+            | b"google_search_call"
+            | b"code_execution_tool_result"
+            | b"bash_code_execution_tool_result"
+            | b"text_editor_code_execution_tool_result"
+            | b"response.web_search_call.completed"
+            | b"response.file_search_call.completed"
+            | b"response.code_interpreter_call.completed"
+            | b"response.image_generation_call.completed"
+    )
 }
 
 /// Keeps a string that is not empty; the first one wins.

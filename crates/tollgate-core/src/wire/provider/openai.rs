@@ -57,7 +57,8 @@ pub(super) fn parts<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>) -> Result {
             c.strings(|word| match word {
                 Word::Key(name) => key = name.raw(),
                 Word::Value(text) => match key {
-                    b"role" | b"type" | b"id" => {}
+                    b"type" => said.hosted |= super::hosted(text.raw()),
+                    b"role" | b"id" => {}
                     b"text" | b"thinking" | b"arguments" | b"partial_json" | b"transcript"
                     | b"refusal" | b"input" | b"output" | b"content" | b"code" => {
                         said.note(text);
