@@ -79,24 +79,12 @@ impl Look {
     /// Runs the key functions, which are foreign code: no lock is held.
     pub(crate) fn fill(&self, keys: &mut Keys, asking: &Asking<'_>) {
         if self.api_key {
-            keys.api_key = api_key(asking.headers);
+            keys.api_key = Principal::of_credential(asking.headers);
         }
         if !self.custom.is_empty() {
             keys.custom = self.custom.iter().map(|key| (key.0)(asking)).collect();
         }
     }
-}
-
-/// A digest of the credential that a request carries; never the credential.
-fn api_key(headers: &HeaderMap) -> Option<Principal> {
-    const NAMES: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
-    let value = NAMES.iter().find_map(|name| headers.get(*name))?.as_bytes();
-    // A signature is another one for each request; whose it is stands before it.
-    let signer = value.strip_prefix(b"AWS4-").and_then(|rest| {
-        let at = rest.windows(11).position(|part| part == b"Credential=")?;
-        rest[at + 11..].split(|&byte| byte == b'/').next()
-    });
-    Some(Principal::of_bytes(signer.unwrap_or(value)))
 }
 
 /// The models that a limit concerns.
@@ -124,43 +112,5 @@ impl Models {
             return Err("a star may stand at the end of a model's name only");
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn key(name: &'static str, value: &'static str) -> Option<Principal> {
-        api_key(&HeaderMap::from_iter([(
-            http::HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        )]))
-    }
-
-    #[test]
-    fn a_key_is_told_by_any_of_the_four_headers_and_another_key_is_another() {
-        for name in ["authorization", "x-api-key", "api-key", "x-goog-api-key"] {
-            assert_eq!(key(name, "sk-1"), key(name, "sk-1"));
-            assert_ne!(key(name, "sk-1"), key(name, "sk-2"), "{name}");
-        }
-        assert_eq!(key("x-other", "sk-1"), None);
-    }
-
-    #[test]
-    fn of_a_signed_request_the_signer_counts_and_not_the_signature() {
-        let signed = |text| key("authorization", text);
-        let one =
-            signed("AWS4-HMAC-SHA256 Credential=AKIA1/20261122/us-east-1/bedrock, Signature=aa");
-        assert_eq!(
-            one,
-            signed("AWS4-HMAC-SHA256 Credential=AKIA1/20261123/us-east-1/bedrock, Signature=bb")
-        );
-        assert_ne!(
-            one,
-            signed("AWS4-HMAC-SHA256 Credential=AKIA2/20261122/us-east-1/bedrock, Signature=aa")
-        );
     }
 }

@@ -9,6 +9,7 @@ use tollgate_core::{
     wire::{
         answer::{Answer, BodyKind, WireError},
         outcome::{Outcome, Units, Verdict, judge_in_band},
+        prompt::Endpoint,
         usage::{Count, Usage},
     },
 };
@@ -34,6 +35,7 @@ pub(crate) fn answer(record: &mut UsageRecord, seen: &TapState, begun: Instant) 
     record.finish = answer.finish;
     record.finish_reason.clone_from(&answer.finish_reason);
     record.service_tier.clone_from(&answer.service_tier);
+    record.hosted_tools = answer.hosted_tools;
     record.response_id.clone_from(&answer.response_id);
     if record.completion != Completion::Complete {
         // After the finish reason no more is generated, so the numbers are the last word.
@@ -123,14 +125,9 @@ pub(crate) fn cost(record: &UsageRecord, prices: &PriceTable) -> Cost {
             Cost::Unknown
         };
     }
-    // Another tier has another price.
-    let tier = record.service_tier.as_deref().unwrap_or("default");
     let Some(model) = record.model() else {
         return Cost::Unknown;
     };
-    if !matches!(tier, "default" | "standard" | "auto" | "on_demand") {
-        return Cost::Unknown;
-    }
     let mut usage = record.usage;
     let stated = usage.output.get().unwrap_or(0);
     if let Some(estimate) = record.estimated_output.get() {
@@ -138,5 +135,11 @@ pub(crate) fn cost(record: &UsageRecord, prices: &PriceTable) -> Cost {
             usage.output = Count::AtLeast(estimate);
         }
     }
-    prices.cost(model, &usage)
+    let cost = prices.cost_at(model, record.service_tier.as_deref(), &usage);
+    // Beside the tokens there are fees; and the input of pictures is dearer than that of text.
+    if record.hosted_tools || record.endpoint == Endpoint::Images {
+        cost.at_least()
+    } else {
+        cost
+    }
 }

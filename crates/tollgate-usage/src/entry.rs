@@ -58,6 +58,7 @@ impl Entry {
             attempt: under_way.unwrap_or(1),
             started: clock::wall(),
             principal: call.principal(),
+            key: Principal::of_credential(request.headers()),
             endpoint: facts.endpoint,
             stream: facts.stream,
             model_asked: facts.model,
@@ -113,6 +114,8 @@ impl Entry {
         let now = clock::wall();
         let record = &mut self.record;
         record.status = Some(status);
+        let head = Instant::now().saturating_duration_since(self.begun);
+        record.time_to_head = Some(head);
         record.rate_limits = limits::from_headers(response.headers(), now);
         record.served_by = ServedBy::of(response).cloned();
         record.refused = Refused::of(response).map(|refused| refused.reason);
@@ -185,7 +188,7 @@ impl Entry {
             None if broken => Some(account::unreachable(&self.call)),
             None => None,
         };
-        record.cost = account::cost(record, &self.settings.prices);
+        record.cost = account::cost(record, &self.settings.prices.table());
         telemetry::event(record);
         record_all(&self.settings.recorders, record);
     }

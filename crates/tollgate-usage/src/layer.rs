@@ -1,7 +1,7 @@
 //! The layer and its settings.
 use std::{fmt, sync::Arc};
 
-use tollgate_core::price::PriceTable;
+use tollgate_core::price::Prices;
 use tower_layer::Layer;
 
 use crate::{Recorder, UsageRecorder, inject::Refusals};
@@ -18,7 +18,7 @@ pub struct UsageRecorderLayer {
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) recorders: Vec<Arc<dyn Recorder>>,
-    pub(crate) prices: Arc<PriceTable>,
+    pub(crate) prices: Prices,
     pub(crate) inject: bool,
     pub(crate) read_cap: u64,
     pub(crate) refusals: Arc<Refusals>,
@@ -29,7 +29,7 @@ impl UsageRecorderLayer {
     pub fn new(recorder: impl Recorder + 'static) -> Self {
         let settings = Settings {
             recorders: vec![Arc::new(recorder)],
-            prices: Arc::default(),
+            prices: Prices::default(),
             inject: true,
             read_cap: READ_CAP,
             refusals: Arc::default(),
@@ -46,9 +46,11 @@ impl UsageRecorderLayer {
         self
     }
 
-    /// Prices to compute costs with; default none, so that every cost is unknown.
+    /// Prices to compute costs with: a [`PriceTable`](tollgate_core::price::PriceTable), or a
+    /// [`Prices`] handle, through which the table can be replaced later; default none, so that
+    /// every cost is unknown.
     #[must_use]
-    pub fn prices(mut self, prices: impl Into<Arc<PriceTable>>) -> Self {
+    pub fn prices(mut self, prices: impl Into<Prices>) -> Self {
         self.edit().prices = prices.into();
         self
     }

@@ -103,8 +103,9 @@
 //!
 //! # Money
 //!
-//! A cost is computed with the price of the model that answered, and is
-//! [`Unknown`](tollgate_core::price::Cost::Unknown), never zero, for a model that has none.
+//! A cost is computed with the price of the model that answered at the tier that served it, and is
+//! [`Unknown`](tollgate_core::price::Cost::Unknown), never zero, where there is none. Fees beside
+//! the tokens (a hosted search, a sandbox) make it a lower bound.
 //!
 //! # What the recorder changes
 //!
@@ -139,5 +140,7 @@ pub use self::{
     recorder::{ChannelRecorder, Recorder, Records, channel},
     service::UsageRecorder,
     sink::{Sink, SinkError, SinkQueue, SinkSnapshot, Unflushed},
-    totals::{FinishTotals, Totals, UsageSnapshot, UsageTotals},
+    totals::{
+        Breakdown, FinishTotals, History, Period, SeenLimit, Totals, UsageSnapshot, UsageTotals,
+    },
 };

@@ -62,11 +62,16 @@ pub struct UsageRecord {
     pub started: SystemTime,
     /// From then until the answer's end, or until it was given up.
     pub duration: Duration,
+    /// From the same moment to the answer's head.
+    pub time_to_head: Option<Duration>,
     /// From the same moment to the first generated content.
     pub time_to_first_token: Option<Duration>,
     /// Whom the call was made for: by [`CallOptions`](tollgate_core::call::CallOptions), or else
     /// the user that the request names.
     pub principal: Option<Principal>,
+    /// The digest of the credential that the request had when the recorder saw it. A fallback
+    /// further in may have put another in its place.
+    pub key: Option<Principal>,
     /// What was asked of the provider.
     pub endpoint: Endpoint,
     /// Whether a stream was asked for.
@@ -96,7 +101,10 @@ pub struct UsageRecord {
     /// For an answer that was cut off: tokens of the text that was received, at four characters
     /// each.
     pub estimated_output: Count,
-    /// What it cost, by the price of the model that answered.
+    /// A tool of the provider's own ran that is charged beside the tokens, so that the cost is a
+    /// lower bound.
+    pub hosted_tools: bool,
+    /// What it cost, by the price of the model that answered at the tier that served.
     pub cost: Cost,
     /// Why generation ended.
     pub finish: Option<Finish>,
@@ -121,8 +129,10 @@ impl Default for UsageRecord {
             failed_attempts: Vec::new(),
             started: SystemTime::UNIX_EPOCH,
             duration: Duration::ZERO,
+            time_to_head: None,
             time_to_first_token: None,
             principal: None,
+            key: None,
             endpoint: Endpoint::Other,
             stream: false,
             background: false,
@@ -137,6 +147,7 @@ impl Default for UsageRecord {
             usage: Usage::default(),
             has_usage: false,
             estimated_output: Count::Unknown,
+            hosted_tools: false,
             cost: Cost::Unknown,
             finish: None,
             finish_reason: None,
@@ -157,6 +168,14 @@ impl UsageRecord {
             .as_ref()
             .or_else(candidate)
             .or(self.model_asked.as_ref())
+    }
+
+    /// When the answer had ended, or was given up.
+    #[must_use]
+    pub fn ended(&self) -> SystemTime {
+        self.started
+            .checked_add(self.duration)
+            .unwrap_or(self.started)
     }
 
     /// Whether the provider served it, as far as is known.

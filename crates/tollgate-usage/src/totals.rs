@@ -1,28 +1,42 @@
-//! Running totals, over all models and for each.
+//! Running totals, the last hours, and the limits seen last.
 use std::{
-    collections::HashMap,
     fmt,
-    ops::AddAssign,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use tollgate_core::{
-    price::{Cost, Pico},
-    wire::usage::{Count, Finish},
-};
+use tollgate_core::principal::Principal;
 
-use crate::{Completion, RecordKind, Recorder, UsageRecord};
+use crate::{Recorder, UsageRecord};
+
+mod breakdown;
+mod history;
+mod limits;
+mod sums;
+
+pub use self::{
+    breakdown::Breakdown,
+    history::{History, Period},
+    limits::SeenLimit,
+    sums::{FinishTotals, Totals},
+};
+use self::{breakdown::Groups, history::Ring, limits::Seen};
 
 /// Models that are counted each by themselves.
 const MODELS: usize = 1_000;
+/// Of these, models with a history of their own.
+const MODELS_WITH_HISTORY: usize = 100;
 /// Longest name of such a model, in bytes. Names come from the wire.
 const NAME: usize = 128;
+/// Keys that are counted each by themselves.
+const KEYS: usize = 1_000;
+/// Users and tenants that are counted each by themselves.
+const PRINCIPALS: usize = 10_000;
 
 /// Adds up records while they come: a handle, made first and passed to the layer.
 ///
 /// Clones share the totals. A call that two recorders of a stack see is added once, from the outer
-/// record.
+/// record. Nothing grows without bound: beyond 1,000 models, 1,000 keys and 10,000 principals, the
+/// others are added up together.
 ///
 /// ```
 /// use tollgate_usage::{UsageRecorderLayer, UsageTotals};
@@ -32,16 +46,35 @@ const NAME: usize = 128;
 /// let snapshot = totals.snapshot();
 /// assert_eq!(snapshot.all.calls, 0);
 /// assert_eq!(snapshot.model("gpt-5"), None);
+/// assert!(totals.history().minutes.is_empty());
+/// assert!(totals.limits().is_empty());
 /// # drop(layer);
 /// ```
 #[derive(Clone, Default)]
 pub struct UsageTotals(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     all: Totals,
-    models: HashMap<Arc<str>, Totals>,
-    other: Totals,
+    models: Groups<Arc<str>>,
+    keys: Groups<Principal>,
+    principals: Groups<Principal>,
+    history: Ring,
+    model_history: Groups<Arc<str>, Ring>,
+    limits: Seen,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            all: Totals::default(),
+            models: Groups::new(MODELS),
+            keys: Groups::new(KEYS),
+            principals: Groups::new(PRINCIPALS),
+            history: Ring::default(),
+            model_history: Groups::new(MODELS_WITH_HISTORY),
+            limits: Seen::default(),
+        }
+    }
 }
 
 impl UsageTotals {
@@ -55,15 +88,45 @@ impl UsageTotals {
     #[must_use]
     pub fn snapshot(&self) -> UsageSnapshot {
         let state = self.state();
-        let mut models: Vec<_> = state
-            .models
-            .iter()
-            .map(|(name, totals)| (Arc::clone(name), *totals))
-            .collect();
-        let (all, other) = (state.all, state.other);
-        drop(state);
-        models.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        UsageSnapshot { all, models, other }
+        UsageSnapshot {
+            all: state.all,
+            models: state.models.snapshot(),
+            keys: state.keys.snapshot(),
+            principals: state.principals.snapshot(),
+        }
+    }
+
+    /// What was used in each of the last minutes and hours.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.state().history.snapshot()
+    }
+
+    /// The same of one model, by the name of the model that answered; `None` if it has not been
+    /// seen, or was not among the first 100.
+    #[must_use]
+    pub fn model_history(&self, model: &str) -> Option<History> {
+        self.state().model_history.get(model).map(Ring::snapshot)
+    }
+
+    /// The limits that the providers' answers have stated last, for each model and key, in the
+    /// order of model, key, dimension and window.
+    ///
+    /// A limit is read from the headers of every answer, also of an attempt inside a recorder
+    /// further out, and kept when the record is made. 1,000 are kept; beyond that the one that was
+    /// stated the longest ago goes.
+    ///
+    /// ```
+    /// # use tollgate_usage::UsageTotals;
+    /// # let totals = UsageTotals::new();
+    /// for seen in totals.limits() {
+    ///     println!("{} {} {:?} of {:?}, full at {:?}", seen.model, seen.stated.dimension.as_str(),
+    ///         seen.stated.remaining, seen.stated.limit, seen.resets_at());
+    /// }
+    /// ```
+    #[must_use]
+    pub fn limits(&self) -> Vec<SeenLimit> {
+        self.state().limits.snapshot()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -73,23 +136,25 @@ impl UsageTotals {
 
 impl Recorder for UsageTotals {
     fn record(&self, record: &UsageRecord) {
+        let mut state = self.state();
+        let state = &mut *state;
+        state.limits.take(record);
         if record.nested {
             return;
         }
         let one = Totals::of(record);
-        let mut state = self.state();
         state.all += one;
-        match record.model().filter(|name| name.len() <= NAME) {
-            None => state.other += one,
-            Some(name) => {
-                if let Some(totals) = state.models.get_mut(name) {
-                    *totals += one;
-                } else if state.models.len() < MODELS {
-                    state.models.insert(Arc::clone(name), one);
-                } else {
-                    state.other += one;
-                }
-            }
+        state.history.add(record, &one);
+        let model = record.model().filter(|name| name.len() <= NAME);
+        *state.models.slot(model) += one;
+        if let Some(ring) = model.and_then(|model| state.model_history.own(model)) {
+            ring.add(record, &one);
+        }
+        if record.key.is_some() {
+            *state.keys.slot(record.key.as_ref()) += one;
+        }
+        if record.principal.is_some() {
+            *state.principals.slot(record.principal.as_ref()) += one;
         }
     }
 }
@@ -106,169 +171,33 @@ impl fmt::Debug for UsageTotals {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UsageSnapshot {
-    /// Over all models.
+    /// Over all.
     pub all: Totals,
-    /// For each of the first 1,000 models by the name of the model that answered, sorted.
-    pub models: Vec<(Arc<str>, Totals)>,
-    /// For all other models, and for records without one.
-    pub other: Totals,
+    /// By the name of the model that answered: each of the first 1,000, and the rest together with
+    /// what has no model.
+    pub models: Breakdown<Arc<str>>,
+    /// By the digest of the key: each of the first 1,000, and the rest together. What has no key is
+    /// in neither.
+    pub keys: Breakdown<Principal>,
+    /// By user or tenant: each of the first 10,000, and the rest together. What has none is in
+    /// neither.
+    pub principals: Breakdown<Principal>,
 }
 
 impl UsageSnapshot {
     /// The totals of one model, by the name of the model that answered.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Totals> {
-        let at = self
-            .models
-            .binary_search_by(|(model, _)| (**model).cmp(name));
-        Some(&self.models[at.ok()?].1)
+        let entries = &self.models.entries;
+        let at = entries.binary_search_by(|(model, _)| (**model).cmp(name));
+        Some(&entries[at.ok()?].1)
     }
-}
 
-/// Sums over calls. They saturate and never wrap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Calls, however they ended.
-    pub calls: u64,
-    /// Records that were added: as many as calls for an outer recorder, and as many as attempts for
-    /// one inside a layer that tries again.
-    pub records: u64,
-    /// Attempts of those calls that did not become their answer.
-    pub failed_attempts: u64,
-    /// Records that ended in an error, our own refusals and broken answers included.
-    pub errors: u64,
-    /// Records of our own refusals, where nothing was sent.
-    pub refused: u64,
-    /// Records of answers that the caller left before their end, or before they began.
-    pub partial: u64,
-    /// Input tokens, cached ones included.
-    pub input: u64,
-    /// Input tokens read from a cache.
-    pub cached_input: u64,
-    /// Input tokens written to a cache.
-    pub cache_write: u64,
-    /// Output tokens, reasoning included.
-    pub output: u64,
-    /// Reasoning tokens.
-    pub reasoning: u64,
-    /// All tokens, as stated or else input and output.
-    pub total: u64,
-    /// Estimated output tokens of answers that were cut off, beyond what is in `output`.
-    pub estimated_output: u64,
-    /// Metered answers that stated no usage.
-    pub unknown_usage: u64,
-    /// What the priced ones cost.
-    pub cost: Pico,
-    /// Records whose cost is only a lower bound.
-    pub cost_at_least: u64,
-    /// Answers with usage whose model has no price: what they cost is not in `cost`.
-    pub unpriced: u64,
-    /// Why generation ended.
-    pub finish: FinishTotals,
-    /// Sum of all durations.
-    pub duration: Duration,
-}
-
-/// How often generation ended for which reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FinishTotals {
-    /// A natural end or a stop sequence.
-    pub stop: u64,
-    /// The output cap or the context window was reached.
-    pub length: u64,
-    /// The model called a tool.
-    pub tool_calls: u64,
-    /// A filter cut or refused it.
-    pub content_filter: u64,
-    /// The provider failed while generating.
-    pub error: u64,
-    /// Anything else.
-    pub other: u64,
-}
-
-impl Totals {
-    /// The totals of one record.
+    /// The totals of one user or tenant.
     #[must_use]
-    pub fn of(record: &UsageRecord) -> Self {
-        let usage = &record.usage;
-        let sum = |a: u64, b: u64| a.saturating_add(b);
-        let count = |count: Count| count.get().unwrap_or(0);
-        // Inside a layer that tries again, the first attempt stands for the call.
-        let call = record.kind == RecordKind::Call || record.attempt <= 1;
-        let missing = record.served() && record.metered();
-        let mut totals = Self {
-            calls: call.into(),
-            records: 1,
-            failed_attempts: record.failed_attempts.len() as u64,
-            errors: record
-                .outcome
-                .as_ref()
-                .is_some_and(|_| !record.served())
-                .into(),
-            refused: record.refused.is_some().into(),
-            partial: (record.completion == Completion::Partial
-                && (record.served() || record.outcome.is_none()))
-            .into(),
-            input: count(usage.input),
-            cached_input: count(usage.cached_input),
-            cache_write: count(usage.cache_write),
-            output: count(usage.output),
-            reasoning: count(usage.reasoning),
-            total: usage
-                .total
-                .get()
-                .unwrap_or_else(|| sum(count(usage.input), count(usage.output))),
-            estimated_output: count(record.estimated_output).saturating_sub(count(usage.output)),
-            unknown_usage: (missing && !record.has_usage).into(),
-            cost: record.cost.get().unwrap_or_default(),
-            cost_at_least: matches!(record.cost, Cost::AtLeast(_)).into(),
-            unpriced: (record.has_usage && record.cost == Cost::Unknown).into(),
-            finish: FinishTotals::default(),
-            duration: record.duration,
-        };
-        if let Some(finish) = record.finish {
-            let finishes = &mut totals.finish;
-            *match finish {
-                Finish::Stop => &mut finishes.stop,
-                Finish::Length => &mut finishes.length,
-                Finish::ToolCalls => &mut finishes.tool_calls,
-                Finish::ContentFilter => &mut finishes.content_filter,
-                Finish::Error => &mut finishes.error,
-                _ => &mut finishes.other,
-            } = 1;
-        }
-        totals
-    }
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        let add = |mine: &mut u64, theirs: u64| *mine = mine.saturating_add(theirs);
-        add(&mut self.calls, other.calls);
-        add(&mut self.records, other.records);
-        add(&mut self.failed_attempts, other.failed_attempts);
-        add(&mut self.errors, other.errors);
-        add(&mut self.refused, other.refused);
-        add(&mut self.partial, other.partial);
-        add(&mut self.input, other.input);
-        add(&mut self.cached_input, other.cached_input);
-        add(&mut self.cache_write, other.cache_write);
-        add(&mut self.output, other.output);
-        add(&mut self.reasoning, other.reasoning);
-        add(&mut self.total, other.total);
-        add(&mut self.estimated_output, other.estimated_output);
-        add(&mut self.unknown_usage, other.unknown_usage);
-        self.cost = self.cost + other.cost;
-        add(&mut self.cost_at_least, other.cost_at_least);
-        add(&mut self.unpriced, other.unpriced);
-        add(&mut self.finish.stop, other.finish.stop);
-        add(&mut self.finish.length, other.finish.length);
-        add(&mut self.finish.tool_calls, other.finish.tool_calls);
-        add(&mut self.finish.content_filter, other.finish.content_filter);
-        add(&mut self.finish.error, other.finish.error);
-        add(&mut self.finish.other, other.finish.other);
-        self.duration = self.duration.saturating_add(other.duration);
+    pub fn principal(&self, who: Principal) -> Option<&Totals> {
+        let entries = &self.principals.entries;
+        let at = entries.binary_search_by(|(principal, _)| principal.cmp(&who));
+        Some(&entries[at.ok()?].1)
     }
 }

@@ -385,7 +385,7 @@ async fn totals_keep_a_thousand_models_and_one_for_the_rest() {
     let long = chat(json!({"model": "x".repeat(10_000)}));
     exchange(&layer, &upstream, long).await.1.unwrap();
     assert_eq!(
-        totals.snapshot().other.calls,
+        totals.snapshot().models.other.calls,
         1,
         "a name that long is no name"
     );
@@ -394,8 +394,8 @@ async fn totals_keep_a_thousand_models_and_one_for_the_rest() {
         exchange(&layer, &upstream, request).await.1.unwrap();
     }
     let snapshot = totals.snapshot();
-    assert_eq!(snapshot.models.len(), 1_000);
-    assert_eq!(snapshot.other.calls, 11);
+    assert_eq!(snapshot.models.entries.len(), 1_000);
+    assert_eq!(snapshot.models.other.calls, 11);
     assert_eq!((snapshot.all.calls, snapshot.all.total), (1_011, 2_022));
     assert_eq!(snapshot.model("model-7").unwrap().calls, 1);
 }

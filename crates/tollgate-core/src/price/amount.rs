@@ -125,6 +125,15 @@ impl Cost {
             Self::AtLeast(pico) | Self::Exact(pico) => Some(pico),
         }
     }
+
+    /// The same amount as a lower bound.
+    #[must_use]
+    pub fn at_least(self) -> Self {
+        match self {
+            Self::Exact(pico) => Self::AtLeast(pico),
+            other => other,
+        }
+    }
 }
 
 #[cfg(test)]
