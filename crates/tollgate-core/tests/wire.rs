@@ -248,6 +248,57 @@ fn an_event_over_the_cap_hides_no_later_one() {
 }
 
 #[test]
+fn blanks_in_front_are_neither_kept_nor_looked_at_twice() {
+    let fixtures = fixture::all();
+    for name in ["openai_chat_stream", "openai_chat_json"] {
+        let fixture = fixtures.iter().find(|f| f.name == name).unwrap();
+        // Twice the cap of a document; to look at all of it for each piece would take hours.
+        let blanks = std::iter::repeat_n(Bytes::from_static(&[b'\n'; 64]), 262_144);
+        let (_, answer) = read(reader(fixture), blanks.chain([fixture.body.clone()]));
+        assert!(
+            answer.readable && answer.has_usage && answer.complete,
+            "{name}"
+        );
+    }
+    let stream = fixtures
+        .iter()
+        .find(|f| f.name == "openai_chat_stream")
+        .unwrap();
+    let mut reader = reader(stream);
+    reader.feed(&Bytes::from_static(b"\n\n\n"));
+    reader.feed(&Bytes::from_static(
+        b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n",
+    ));
+    assert_eq!(reader.usage_only_events()[0].start, 3, "offsets count them");
+}
+
+#[test]
+fn lines_that_stop_between_two_documents_are_not_whole() {
+    let fixtures = fixture::all();
+    let fixture = fixtures.iter().find(|f| f.name == "ollama_stream").unwrap();
+    let first = fixture.body.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    let (_, answer) = read(reader(fixture), [fixture.body.slice(..first)]);
+    assert!(answer.content_started && !answer.complete);
+}
+
+#[test]
+fn a_document_of_tiny_frames_is_read_and_a_monstrous_name_is_not_kept() {
+    let fixtures = fixture::all();
+    let fixture = fixtures
+        .iter()
+        .find(|f| f.name == "openai_chat_json")
+        .unwrap();
+    let name = "m".repeat(100_000);
+    let body = format!(
+        r#"{{"model":"{name}","id":"{name}","choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":4}}}}"#
+    );
+    let pieces = (0..body.len()).map(|at| Bytes::copy_from_slice(&body.as_bytes()[at..=at]));
+    let (_, answer) = read(reader(fixture), pieces);
+    assert_eq!(answer.usage.output.get(), Some(4));
+    assert!(answer.model.is_none() && answer.response_id.is_none());
+}
+
+#[test]
 fn a_nesting_bomb_takes_linear_time_and_no_stack() {
     let bomb = |open: &str| Bytes::from(open.repeat(200_000));
     for fixture in fixture::all() {

@@ -23,6 +23,8 @@ pub(crate) fn answer(record: &mut UsageRecord, seen: &TapState, begun: Instant) 
     let served = record.status.is_some_and(|status| status.is_success());
     record.completion = match record.completion {
         Completion::Partial if whole => Completion::Complete,
+        // What breaks after the terminal event has taken nothing away.
+        Completion::Failed if answer.complete && answer.error.is_none() => Completion::Complete,
         Completion::Complete if served && stopped(answer) => Completion::Partial,
         completion => completion,
     };
@@ -37,12 +39,15 @@ pub(crate) fn answer(record: &mut UsageRecord, seen: &TapState, begun: Instant) 
     record.service_tier.clone_from(&answer.service_tier);
     record.hosted_tools = answer.hosted_tools;
     record.response_id.clone_from(&answer.response_id);
-    if record.completion != Completion::Complete {
+    // An error ends a stream as a terminal event does, but the counts before it are no last word.
+    let broken_off = answer.error.is_some() && answer.content_started;
+    if record.completion != Completion::Complete || broken_off {
         // After the finish reason no more is generated, so the numbers are the last word.
         if answer.finish.is_none() {
             record.usage = lower_bounds(answer.usage);
         }
-        if answer.output_chars > 0 {
+        // With an error after content something was generated, even if none of it was text.
+        if answer.output_chars > 0 || broken_off {
             record.estimated_output = Count::AtLeast(answer.output_chars / 4);
         }
     }

@@ -38,6 +38,10 @@ impl<E> Cut<E> {
 
     /// Takes a data frame.
     pub(crate) fn push(&mut self, data: Bytes) {
+        // HTTP/2 servers end streams with an empty frame; there is nothing in it to hand on.
+        if data.is_empty() {
+            return;
+        }
         self.held_len += data.len() as u64;
         self.held.push_back(data);
         self.release(false);

@@ -6,7 +6,7 @@ use common::*;
 use proptest::prelude::*;
 use serde_json::json;
 use tollgate_core::{
-    price::{Cost, Price, PriceTable},
+    price::{Cost, Pico, Price, PriceTable},
     wire::{
         outcome::Outcome,
         prompt::Endpoint,
@@ -289,8 +289,32 @@ async fn limits_and_refusals_are_read() {
 #[tokio::test(start_paused = true)]
 async fn an_error_in_a_stream_of_status_200_is_an_error() {
     let error = json!({"error": {"message": "The server had an error", "type": "server_error"}});
-    let record = record(Reply::stream([delta("x"), event(&error)]), asked()).await;
-    assert_eq!(record.outcome, Some(Outcome::ServerError));
+    let broken = record(Reply::stream([delta("x"), event(&error)]), asked()).await;
+    assert_eq!(broken.outcome, Some(Outcome::ServerError));
+    assert!(
+        !matches!(broken.cost, Cost::Exact(_)),
+        "some of it was generated"
+    );
+    let refused = record(Reply::stream([event(&error)]), asked()).await;
+    assert_eq!(refused.cost, Cost::Exact(Pico::ZERO), "none of it was");
+
+    let begun = json!({"type": "message_start", "message": {"model": "m", "content": [],
+        "usage": {"input_tokens": 10, "output_tokens": 1}}});
+    let text = json!({"type": "content_block_delta", "index": 0,
+        "delta": {"type": "text_delta", "text": "twelve letters or more"}});
+    let error =
+        json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+    let anthropic = record(
+        Reply::stream([event(&begun), event(&text), event(&error)]),
+        asked(),
+    )
+    .await;
+    assert_eq!(
+        anthropic.usage.output,
+        Count::AtLeast(1),
+        "the first count is no last word"
+    );
+    assert_eq!(anthropic.estimated_output, Count::AtLeast(5));
 }
 
 /// Arbitrary bytes, often almost a stream.

@@ -71,7 +71,7 @@ pub struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Caps {
-    /// One line of a stream, in bytes. Default 1 MiB.
+    /// One line of a stream, in bytes. Default 8 MiB: a picture in base64 is one line, with the usage behind it.
     pub line: usize,
     /// One event of a stream, in bytes. Default 8 MiB.
     pub event: usize,
@@ -82,7 +82,7 @@ pub struct Caps {
 impl Default for Caps {
     fn default() -> Self {
         Self {
-            line: 1 << 20,
+            line: 8 << 20,
             event: 8 << 20,
             document: 8 << 20,
         }

@@ -357,11 +357,13 @@ impl From<ErrorClass> for Outcome {
             ErrorClass::Timeout => Self::Timeout {
                 what: TimeoutKind::Provider,
             },
-            ErrorClass::ContextLength | ErrorClass::RequestTooLarge => Self::TooLong,
+            ErrorClass::ContextLength => Self::TooLong,
             ErrorClass::ModelNotFound | ErrorClass::ModelNotAllowed => Self::ModelGone,
             ErrorClass::ContentFiltered => Self::ContentRefused,
             ErrorClass::Auth | ErrorClass::Permission => Self::Unauthorized,
-            ErrorClass::NotSupported
+            // Too many bytes, or inputs: a larger context does not cure it.
+            ErrorClass::RequestTooLarge
+            | ErrorClass::NotSupported
             | ErrorClass::InvalidRequest
             | ErrorClass::NotFound
             | ErrorClass::GenerationFailed => Self::Invalid,

@@ -68,9 +68,9 @@ struct Fields {
 }
 
 impl Default for Scanner {
-    /// A scanner with caps of 1 MiB a line and 8 MiB an event.
+    /// A scanner with caps of 8 MiB a line and an event.
     fn default() -> Self {
-        Self::new(1 << 20, 8 << 20)
+        Self::new(8 << 20, 8 << 20)
     }
 }
 
@@ -90,6 +90,12 @@ impl Scanner {
             over: false,
             skipped: false,
         }
+    }
+
+    /// The same for a stream whose first bytes, up to this offset, were blank and are not fed.
+    pub(crate) fn starting_at(mut self, offset: u64) -> Self {
+        self.start = offset;
+        self
     }
 
     /// Offset of the end of the last whole event, that is, of the start of the one under way.

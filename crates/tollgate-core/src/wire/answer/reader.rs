@@ -10,6 +10,9 @@ use crate::wire::{error, prompt::Endpoint, provider::frames, sse::Scanner};
 /// As much of an error that is no JSON as is kept.
 const LONGEST_TEXT: usize = 64 * 1024;
 
+/// Pieces of a document that are kept apart.
+const MOST_CHUNKS: usize = 4096;
+
 /// Reads an answer while its bytes pass by.
 ///
 /// It never fails and never changes a byte: what it cannot read stays unknown. Its state is bounded by [`Caps`]; events of a
@@ -40,11 +43,13 @@ pub struct AnswerReader {
     content_type: ContentType,
     caps: Caps,
     offset: u64,
+    /// Where the first chunk begins that is not blank.
+    begins: u64,
 }
 
 /// What the body is taken for.
 enum Shape {
-    /// Too little has come to tell.
+    /// Too little has come to tell; nothing but white space before the held bytes.
     Unknown(Vec<Bytes>),
     /// Read at its end.
     Document {
@@ -62,9 +67,9 @@ impl AnswerReader {
     /// A reader for the answer to a request to `endpoint`.
     #[must_use]
     pub fn new(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap) -> Self {
-        let coded = headers
-            .get(header::CONTENT_ENCODING)
-            .is_some_and(|coding| !coding.is_empty() && coding != "identity");
+        let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|coding| {
+            !coding.is_empty() && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+        });
         let mut state = State::new(endpoint, status, headers);
         if coded {
             state.answer.readable = false;
@@ -80,6 +85,7 @@ impl AnswerReader {
             content_type: ContentType::of(headers),
             caps: Caps::default(),
             offset: 0,
+            begins: 0,
         }
     }
 
@@ -92,6 +98,10 @@ impl AnswerReader {
 
     /// Reads the next bytes. Cheap clones of `chunk` may be kept up to the caps.
     pub fn feed(&mut self, chunk: &Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        let before = self.offset;
         self.offset += chunk.len() as u64;
         if !matches!(self.shape, Shape::Unknown(_)) {
             return self.read(chunk);
@@ -99,6 +109,14 @@ impl AnswerReader {
         let Shape::Unknown(mut held) = std::mem::replace(&mut self.shape, Shape::Opaque) else {
             return;
         };
+        // Keep-alives in front of a document may go on for minutes; each is looked at once, and none is kept.
+        if held.is_empty() && chunk.iter().all(u8::is_ascii_whitespace) {
+            self.shape = Shape::Unknown(held);
+            return;
+        }
+        if held.is_empty() {
+            self.begins = before;
+        }
         held.push(chunk.clone());
         match self.guess(&held, false) {
             Some(shape) => {
@@ -107,17 +125,8 @@ impl AnswerReader {
                     self.read(chunk);
                 }
             }
-            // Keep-alives in front of a document may go on for minutes.
-            None => {
-                if held.len() > 64 {
-                    held = vec![held.concat().into()];
-                }
-                if held.iter().map(Bytes::len).sum::<usize>() > self.caps.document {
-                    self.state.answer.readable = false;
-                } else {
-                    self.shape = Shape::Unknown(held);
-                }
-            }
+            // A few bytes more will tell.
+            None => self.shape = Shape::Unknown(held),
         }
     }
 
@@ -152,7 +161,9 @@ impl AnswerReader {
                     state.answer.finish.is_some() || state.answer.error.is_some();
             }
             Shape::Split(splitter) => {
-                state.answer.complete |= splitter.is_whole();
+                // An array has an end of its own; between two lines anything may be missing.
+                let ended = state.answer.finish.is_some() || state.answer.error.is_some();
+                state.answer.complete |= splitter.is_whole() && (splitter.is_array() || ended);
             }
             Shape::Frames(pending) => {
                 let ended = state.answer.finish.is_some() || state.answer.error.is_some();
@@ -246,7 +257,7 @@ impl AnswerReader {
             }
             _ if sse => {
                 *kind = BodyKind::Sse;
-                Shape::Sse(Scanner::new(caps.line, caps.event))
+                Shape::Sse(Scanner::new(caps.line, caps.event).starting_at(self.begins))
             }
             _ if frames.flatten().is_some() => {
                 *kind = BodyKind::EventStream;
@@ -291,6 +302,10 @@ impl AnswerReader {
                     self.shape = Shape::Opaque;
                 } else {
                     chunks.push(chunk.clone());
+                    // A byte a frame must not cost a pointer a byte.
+                    if chunks.len() >= MOST_CHUNKS {
+                        *chunks = vec![chunks.concat().into()];
+                    }
                 }
             }
             Shape::Sse(scanner) => {

@@ -44,6 +44,11 @@ impl Splitter {
         self.depth == 0
     }
 
+    /// Whether the documents are the items of an array.
+    pub(super) fn is_array(&self) -> bool {
+        self.base == 1
+    }
+
     /// Calls `each` with every document that ends in these bytes. Documents are objects or arrays.
     pub(super) fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
         // Where the document under way begins in this chunk.

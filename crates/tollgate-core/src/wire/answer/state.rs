@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::{Answer, BodyKind, content_type::ContentType, template::Template};
 use crate::wire::{
     error::{self, Head},
-    json::{Cursor, Kind, Result},
+    json::{Cursor, Kind, Result, Text},
     prompt::Endpoint,
     provider::{
         self, Reason, Said,
@@ -16,6 +16,8 @@ use crate::wire::{
     usage::{Finish, tally::Tally},
 };
 
+/// The longest name of a model, an id, a tier or a reason that is kept.
+const LONGEST_NAME: usize = 512;
 /// Most usage-only events that are told.
 const MOST_USAGE_ONLY: usize = 16;
 
@@ -221,12 +223,15 @@ impl State {
     fn take(&mut self, said: &Said<'_>, name: &[u8], data: &[u8], failed: bool) {
         let answer = &mut self.answer;
         if answer.model.is_none() {
-            answer.model = said.model.map(|model| model.to_str().into());
+            answer.model = said
+                .model
+                .and_then(short)
+                .map(|model| model.to_str().into());
         }
         if answer.response_id.is_none() {
-            answer.response_id = said.id.map(|id| id.to_str().into());
+            answer.response_id = said.id.and_then(short).map(|id| id.to_str().into());
         }
-        if let Some(tier) = said.tier {
+        if let Some(tier) = said.tier.and_then(short) {
             if answer
                 .service_tier
                 .as_deref()
@@ -262,7 +267,7 @@ impl State {
         answer.hosted_tools |= said.hosted || provider::hosted(kind);
         match said.finish {
             Some(Reason::Word(word)) => {
-                let word = word.to_str();
+                let word = short(word).map_or("other".into(), |word| word.to_str());
                 answer.finish = Some(Finish::named(&word));
                 answer.finish_reason = Some(word.into());
             }
@@ -276,8 +281,11 @@ impl State {
             .status
             .filter(|_| said.has_state && (last || !said.event))
         {
-            let mut word = status.to_str().into_owned();
-            if let Some(reason) = said.incomplete.filter(|_| word == "incomplete") {
+            let mut word = short(status)
+                .map_or("other".into(), |word| word.to_str())
+                .into_owned();
+            let incomplete = said.incomplete.and_then(short);
+            if let Some(reason) = incomplete.filter(|_| word == "incomplete") {
                 word = format!("{word}:{}", reason.to_str());
             }
             answer.finish = Some(Finish::named(&word));
@@ -310,6 +318,11 @@ impl State {
             self.answer.usage = self.tally.usage();
         }
     }
+}
+
+/// A name that is worth keeping: every record holds it.
+fn short(text: Text<'_>) -> Option<Text<'_>> {
+    (text.raw().len() <= LONGEST_NAME).then_some(text)
 }
 
 /// Bedrock repeats the counts in headers; they stand back behind those of the body.

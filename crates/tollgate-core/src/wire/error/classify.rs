@@ -108,6 +108,11 @@ impl Case<'_> {
         words.iter().any(|word| self.text.contains(word))
     }
 
+    /// The same for what stands behind a place in the text.
+    fn says_after(&self, at: usize, words: &[&str]) -> bool {
+        words.iter().any(|word| self.text[at..].contains(word))
+    }
+
     fn named(&self, words: &[&str]) -> bool {
         self.words.iter().any(|have| words.contains(&have.as_str()))
     }
@@ -348,34 +353,41 @@ impl Case<'_> {
         if self.status >= 500 || self.status == 403 {
             return false;
         }
-        let about_model = self.text.contains("model") || error.param.as_deref() == Some("model");
-        let gone = self.says(&[
-            "not found",
-            "does not exist",
-            "doesn't exist",
-            "not exist",
-            "was removed",
-            "has been removed",
-            "deprecated",
-            "decommissioned",
-            "has been retired",
-            "end of its life",
-            "end of life",
+        let param = error.param.as_deref() == Some("model");
+        let Some(subject) = self.text.find("model").or(param.then_some(0)) else {
+            return false;
+        };
+        // The model must come first: "`temperature` is deprecated for this model" is about something else.
+        let gone = self.says_after(
+            subject,
+            &[
+                "not found",
+                "does not exist",
+                "doesn't exist",
+                "not exist",
+                "was removed",
+                "has been removed",
+                "deprecated",
+                "decommissioned",
+                "has been retired",
+                "end of its life",
+                "end of life",
+                "model identifier is invalid",
+                "no longer available",
+            ],
+        );
+        let listed = self.says(&[
             "invalid model",
             "unknown model",
             "no such model",
-            "model identifier is invalid",
             "not a valid model",
             "no endpoints found",
-            "no longer available",
-        ]);
-        let listed = self.says(&[
             "is not supported. supported models",
             "model is not supported",
         ]);
         // Anthropic's whole sentence is "model: NAME".
         let named_only = self.status == 404 && self.text.starts_with("model:");
-        (about_model && (gone || listed)) || named_only
+        gone || listed || named_only
     }
 
     /// Not served where the caller is: another model does not help.

@@ -70,6 +70,7 @@ fn status_type_code_and_text_together_make_the_class() {
         (403, "", error("", "", "You are not allowed to sample from this model"), ModelNotAllowed),
         (404, "", r#"{"error":"model 'm' not found, try pulling it first"}"#.into(), ModelNotFound),
         (404, "", error("", "", "The model `m` has been deprecated"), ModelNotFound),
+        (400, "", error("invalid_request_error", "", "`temperature` is deprecated for this model."), InvalidRequest),
         (404, "", "404 page not found".into(), NotFound),
         // Refused.
         (400, "", error("invalid_request_error", "content_policy_violation", ""), ContentFiltered),

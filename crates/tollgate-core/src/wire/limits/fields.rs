@@ -4,10 +4,58 @@ use super::{
     read::{MOST, finite},
 };
 
-/// Reads one header; policies and what is left of them meet by name.
+/// One item of either header.
+struct Item<'h> {
+    name: &'h str,
+    half: RateLimit,
+}
+
+/// Reads both headers: `(policy, text)` for each that came. A policy and what is left of it meet by name; those that no
+/// name brings together meet in their order.
 ///
-/// Lenient: some servers put several bare strings before the parameters, or none at all.
-pub(super) fn read(found: &mut Vec<RateLimit>, policy: bool, text: &str) {
+/// Lenient: some servers put several bare strings before the parameters, or none at all, and some give the two headers
+/// different names.
+pub(super) fn read(found: &mut Vec<RateLimit>, headers: &[(bool, &str)]) {
+    let (mut policies, mut remainders) = (Vec::new(), Vec::new());
+    for &(policy, text) in headers {
+        items(
+            if policy {
+                &mut policies
+            } else {
+                &mut remainders
+            },
+            policy,
+            text,
+        );
+    }
+    let mut pair = |meet: &dyn Fn(&Item<'_>, &Item<'_>) -> bool| {
+        remainders.retain(|rest| {
+            let Some(at) = policies.iter().position(|policy| {
+                policy.half.remaining.is_none() && policy.half.reset.is_none() && meet(policy, rest)
+            }) else {
+                return true;
+            };
+            let policy = &mut policies[at].half;
+            policy.remaining = rest.half.remaining;
+            policy.reset = rest.half.reset.clone();
+            false
+        });
+    };
+    pair(&|policy, rest| !rest.name.is_empty() && policy.name == rest.name);
+    pair(&|policy, rest| policy.half.dimension == rest.half.dimension);
+    for Item { half, .. } in policies {
+        add(found, half, |other| {
+            other.limit.is_none() && other.window.is_none()
+        });
+    }
+    for Item { half, .. } in remainders {
+        add(found, half, |other| {
+            other.remaining.is_none() && other.reset.is_none()
+        });
+    }
+}
+
+fn items<'h>(list: &mut Vec<Item<'h>>, policy: bool, text: &'h str) {
     if text.len() > 4096 {
         return;
     }
@@ -26,65 +74,48 @@ pub(super) fn read(found: &mut Vec<RateLimit>, policy: bool, text: &str) {
                 None => name = piece.trim_matches('"'),
             }
         }
-        if first.is_none() && second.is_none() {
+        if (first.is_none() && second.is_none()) || list.len() >= MOST {
             continue;
         }
-        if policy {
-            merge(found, name, unit, |limit| {
-                limit.limit = first;
-                limit.window = second.map(window_name);
-            });
+        let dimension = match unit {
+            Some("requests") => Dimension::Requests,
+            Some(unit) => Dimension::named(unit),
+            None if name.contains("token") => Dimension::Tokens,
+            None => Dimension::Requests,
+        };
+        let half = if policy {
+            RateLimit {
+                dimension,
+                window: second.map(window_name),
+                limit: first,
+                remaining: None,
+                reset: None,
+            }
         } else {
-            merge(found, name, unit, |limit| {
-                limit.remaining = first;
-                limit.reset = second.map(reset);
-            });
-        }
+            RateLimit {
+                dimension,
+                window: None,
+                limit: None,
+                remaining: first,
+                reset: second.map(reset),
+            }
+        };
+        list.push(Item { name, half });
     }
 }
 
-/// Sets one half of the limit that belongs to `name`; the first that lacks this half takes it.
-fn merge(
-    found: &mut Vec<RateLimit>,
-    name: &str,
-    unit: Option<&str>,
-    set: impl FnOnce(&mut RateLimit),
-) {
-    let dimension = match unit {
-        Some("requests") => Dimension::Requests,
-        Some(unit) => Dimension::named(unit),
-        None if name.contains("token") => Dimension::Tokens,
-        None => Dimension::Requests,
-    };
-    let mut fresh = RateLimit {
-        dimension,
-        window: None,
-        limit: None,
-        remaining: None,
-        reset: None,
-    };
-    set(&mut fresh);
-    let is_policy = fresh.limit.is_some();
-    let room = found.len() < MOST;
-    let other_half = found.iter_mut().find(|l| {
-        l.dimension == fresh.dimension
-            && if is_policy {
-                l.limit.is_none() && l.window.is_none()
-            } else {
-                l.remaining.is_none() && l.reset.is_none()
-            }
-    });
-    match other_half {
-        Some(half) if is_policy => {
-            half.limit = fresh.limit;
-            half.window = fresh.window;
-        }
-        Some(half) => {
-            half.remaining = fresh.remaining;
-            half.reset = fresh.reset;
-        }
-        None if room => found.push(fresh),
-        None => {}
+/// Adds what was read to a limit that other headers state and that lacks it, or else as a limit of its own.
+fn add(found: &mut Vec<RateLimit>, half: RateLimit, lacks: impl Fn(&RateLimit) -> bool) {
+    let other = found
+        .iter_mut()
+        .find(|other| other.dimension == half.dimension && lacks(other));
+    if let Some(other) = other {
+        other.limit = other.limit.or(half.limit);
+        other.window = other.window.take().or(half.window);
+        other.remaining = other.remaining.or(half.remaining);
+        other.reset = other.reset.take().or(half.reset);
+    } else if found.len() < MOST {
+        found.push(half);
     }
 }
 

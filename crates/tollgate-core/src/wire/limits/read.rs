@@ -50,6 +50,7 @@ pub(super) const MOST: usize = 32;
 #[must_use]
 pub fn from_headers(headers: &HeaderMap, now: SystemTime) -> Vec<RateLimit> {
     let mut found: Vec<RateLimit> = Vec::new();
+    let mut draft: Vec<(bool, &str)> = Vec::new();
     for (name, value) in headers {
         let name = name.as_str();
         // Nearly all headers end here.
@@ -58,7 +59,7 @@ pub fn from_headers(headers: &HeaderMap, now: SystemTime) -> Vec<RateLimit> {
         }
         if matches!(name, "ratelimit" | "ratelimit-policy") {
             if let Ok(text) = value.to_str() {
-                fields::read(&mut found, name == "ratelimit-policy", text);
+                draft.push((name == "ratelimit-policy", text));
             }
             continue;
         }
@@ -105,6 +106,9 @@ pub fn from_headers(headers: &HeaderMap, now: SystemTime) -> Vec<RateLimit> {
                 }
             }
         }
+    }
+    if !draft.is_empty() {
+        fields::read(&mut found, &draft);
     }
     found.retain(|l| l.limit.is_some() || l.remaining.is_some() || l.reset.is_some());
     found

@@ -195,6 +195,19 @@ fn fields_of_the_draft() {
             "requests/day 1000 - -"
         ]
     );
+    let other_name = [headers[0], ("ratelimit", "\"daily\";r=0;t=3600")];
+    let want = [
+        "requests/minute 100 - -",
+        "requests/day 1000 0 seconds:3600000",
+    ];
+    assert_eq!(show(&other_name), want, "they meet by name");
+    let backwards = [other_name[1], other_name[0]];
+    assert_eq!(show(&backwards), want, "in whatever order they come");
+    let strange = [
+        ("ratelimit-policy", "\"a\";q=100;w=60"),
+        ("ratelimit", "\"b\";r=50;t=30"),
+    ];
+    assert_eq!(show(&strange), ["requests/minute 100 50 seconds:30000"]);
     assert_eq!(
         show(&[("ratelimit-policy", "\"fixed window\";\"api\";q=500;w=300")]),
         ["requests/300-second 500 - -"]

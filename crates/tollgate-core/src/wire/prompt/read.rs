@@ -317,12 +317,15 @@ fn prompt(facts: &mut RequestFacts, c: &mut Cursor<'_>, top: &[u8]) -> Result {
         Word::Key(text) => {
             key = text.raw();
             match key {
-                b"inlineData" | b"inline_data" | b"image" => facts.images += 1,
-                b"fileData" | b"file_data" | b"file_id" | b"fileUri" | b"container_id" => {
-                    facts.pinned = true;
-                }
+                b"inlineData" | b"inline_data" => facts.images += 1,
+                // Files that lie at the provider. (`file_data` is the file itself at OpenAI.)
+                b"file_id" | b"fileUri" | b"file_uri" | b"container_id" => facts.pinned = true,
                 _ => {}
             }
+        }
+        // Whatever it is called, it is no text: a picture is counted by the type of its part.
+        Word::Value(text) if is_inline_data(text.raw()) => {
+            facts.images += u32::from(key == b"images");
         }
         Word::Value(text) => match key {
             b"type" => {
@@ -331,7 +334,7 @@ fn prompt(facts: &mut RequestFacts, c: &mut Cursor<'_>, top: &[u8]) -> Result {
             }
             // Pictures, sounds and names of things: no text that is metered by its length.
             b"role" | b"id" | b"data" | b"url" | b"image_url" | b"b64_json" | b"bytes"
-            | b"file_data" | b"file_id" | b"fileUri" | b"mimeType" | b"mime_type"
+            | b"file_data" | b"file_id" | b"fileUri" | b"file_uri" | b"mimeType" | b"mime_type"
             | b"media_type" | b"model" | b"tool_call_id" | b"tool_use_id" | b"call_id"
             | b"signature" | b"encrypted_content" | b"thoughtSignature" | b"format" | b"detail" => {
             }
@@ -339,6 +342,14 @@ fn prompt(facts: &mut RequestFacts, c: &mut Cursor<'_>, top: &[u8]) -> Result {
             _ => facts.prompt_chars += text.chars(),
         },
     })
+}
+
+/// `data:image/png;base64,…`
+fn is_inline_data(text: &[u8]) -> bool {
+    // The media type and its parameters are short.
+    let head = &text[..text.len().min(128)];
+    let code = b";base64,";
+    head.starts_with(b"data:") && head.windows(code.len()).any(|at| at == code)
 }
 
 /// Reads the fields of a form.

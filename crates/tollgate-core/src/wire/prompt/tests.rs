@@ -240,6 +240,35 @@ fn model_user_and_pins() {
 }
 
 #[test]
+fn a_file_within_the_document_is_neither_text_nor_bound_to_a_place() {
+    let data = "A".repeat(4000);
+    for part in [
+        format!(
+            r#"{{"type":"input_file","filename":"a.pdf","file_data":"data:application/pdf;base64,{data}"}}"#
+        ),
+        format!(r#"{{"type":"document_url","document_url":"data:application/pdf;base64,{data}"}}"#),
+    ] {
+        let facts = read(
+            "/v1/responses",
+            &format!(r#"{{"input":[{{"content":[{part}]}}]}}"#),
+        );
+        assert!(!facts.pinned, "{facts:?}");
+        assert!(facts.prompt_chars < 100 && facts.images == 0, "{facts:?}");
+    }
+    let image = format!(
+        r#"{{"messages":[{{"content":[{{"type":"image","image":"data:image/png;base64,{data}"}}]}}]}}"#
+    );
+    let facts = chat(&image);
+    assert_eq!(
+        (facts.images, facts.prompt_chars),
+        (1, 0),
+        "one picture, counted once"
+    );
+    let there = r#"{"contents":[{"parts":[{"file_data":{"file_uri":"u"}}]}]}"#;
+    assert!(read("/v1beta/models/g:generateContent", there).pinned);
+}
+
+#[test]
 fn the_same_path_of_two_vendors_is_told_by_the_document() {
     assert_eq!(
         read("/v1/chat", r#"{"message":"hi"}"#).endpoint,
