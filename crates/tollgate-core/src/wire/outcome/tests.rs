@@ -37,7 +37,7 @@ fn the_head_alone_decides_when_there_is_no_body() {
         (403, Outcome::Unauthorized),
         (404, Outcome::Invalid),
         (408, timeout.clone()),
-        (413, Outcome::TooLong),
+        (413, Outcome::Invalid),
         (422, Outcome::Invalid),
         (500, Outcome::ServerError),
         (502, Outcome::ServerError),
