@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use pin_project::pin_project;
 use tokio::time::Instant;
 use tollgate_core::extensions::Refused;
 
@@ -29,15 +28,19 @@ use crate::{
 ///
 /// Dropping it leaves the queue, and gives back what was granted but not taken. It must be polled when it is woken or
 /// else be dropped: it may be the one that keeps the timer.
-#[pin_project]
 pub struct Acquire {
     memory: Arc<Memory>,
-    asked_at: Instant,
-    ask: Option<Ask>,
-    waiting: Option<InLine>,
-    #[pin]
-    timer: Option<Sleep>,
+    state: State,
+    // Boxed: one of all that wait has it, and a hundred thousand others need not have room for it.
+    timer: Option<Pin<Box<Sleep>>>,
     set_for: Nanos,
+}
+
+enum State {
+    /// Not polled yet.
+    Asking(Ask, Instant),
+    Waiting(InLine),
+    Done,
 }
 
 /// A place in the queue; dropping it leaves.
@@ -60,23 +63,21 @@ impl Acquire {
     pub(crate) fn new(memory: Arc<Memory>, ask: Ask, asked_at: Instant) -> Self {
         Self {
             memory,
-            asked_at,
-            ask: Some(ask),
-            waiting: None,
+            state: State::Asking(ask, asked_at),
             timer: None,
             set_for: NEVER,
         }
     }
 }
 
-fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
+fn arrival(memory: &Memory, asked_at: Instant, ask: &mut Ask) -> Arrival {
     let asked = memory.nanos(asked_at);
     let wait = ask.max_wait.map_or(NEVER, |wait| {
         asked.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(NEVER))
     });
     Arrival {
         cost: ask.cost,
-        model: ask.model,
+        model: ask.model.take(),
         principal: ask.principal,
         keys: ask.keys,
         weight: ask.priority.weight(),
@@ -89,26 +90,26 @@ impl Future for Acquire {
     type Output = Result<Reservation, Refused>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let memory = &**this.memory;
-        if let Some(ask) = this.ask.take() {
+        let this = self.get_mut();
+        let memory = &*this.memory;
+        if let State::Asking(ask, asked_at) = &mut this.state {
             let now = memory.now();
-            let arrival = arrival(memory, *this.asked_at, ask);
+            let arrival = arrival(memory, *asked_at, ask);
+            this.state = State::Done;
             match memory.step(|core, wakes| core.arrive(now, &arrival, wakes)) {
-                Arrived::Admitted(ticket) => return Poll::Ready(Ok(hold(this.memory, ticket))),
+                Arrived::Admitted(ticket) => return Poll::Ready(Ok(hold(&this.memory, ticket))),
                 Arrived::Refused(refused) => return Poll::Ready(Err(refused)),
                 Arrived::Waiting(ticket) => {
-                    *this.waiting = Some(InLine {
-                        memory: Arc::clone(this.memory),
+                    this.state = State::Waiting(InLine {
+                        memory: Arc::clone(&this.memory),
                         ticket: Some(ticket),
                     });
                 }
             }
         }
-        let line = this
-            .waiting
-            .as_mut()
-            .expect("polled again after it was ready");
+        let State::Waiting(line) = &mut this.state else {
+            panic!("polled again after it was ready");
+        };
         let ticket = line.ticket.expect("polled again after it was ready");
         loop {
             let now = memory.now();
@@ -116,7 +117,7 @@ impl Future for Acquire {
             match heard {
                 Heard::Admitted => {
                     line.ticket = None;
-                    return Poll::Ready(Ok(hold(this.memory, ticket)));
+                    return Poll::Ready(Ok(hold(&this.memory, ticket)));
                 }
                 Heard::Refused(refused) => {
                     line.ticket = None;
@@ -124,22 +125,22 @@ impl Future for Acquire {
                 }
                 Heard::Waiting(until) => {
                     let until = until.unwrap_or(NEVER);
-                    if until != *this.set_for {
-                        *this.set_for = until;
+                    if until != this.set_for {
+                        this.set_for = until;
                         let at = (until != NEVER).then(|| memory.instant(until)).flatten();
-                        this.timer.set(at.map(sleep_until));
+                        this.timer = at.map(|at| Box::pin(sleep_until(at)));
                     }
                 }
             }
-            let fired = match this.timer.as_mut().as_pin_mut() {
-                Some(timer) => timer.poll(cx).is_ready(),
+            let fired = match &mut this.timer {
+                Some(timer) => timer.as_mut().poll(cx).is_ready(),
                 None => false,
             };
             if !fired {
                 return Poll::Pending;
             }
-            *this.set_for = NEVER;
-            this.timer.set(None);
+            this.set_for = NEVER;
+            this.timer = None;
         }
     }
 }
@@ -152,7 +153,7 @@ fn hold(memory: &Arc<Memory>, ticket: u64) -> Reservation {
 impl fmt::Debug for Acquire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acquire")
-            .field("waiting", &self.waiting.is_some())
+            .field("waiting", &matches!(self.state, State::Waiting(_)))
             .finish_non_exhaustive()
     }
 }

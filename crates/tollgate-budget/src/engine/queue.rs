@@ -70,6 +70,8 @@ pub(crate) struct Queue {
     len: usize,
     backlog: u128,
     weights: u64,
+    /// Flows that became idle since idle ones were last looked for.
+    idled: usize,
 }
 
 /// Idle flows are remembered for their tags, up to so many.
@@ -245,7 +247,8 @@ impl Queue {
         }
         let flow = Flow {
             key,
-            line: VecDeque::new(),
+            // Most lines are short where there are many.
+            line: VecDeque::with_capacity(1),
             alive: 0,
             backlog: 0,
             finish: 0,
@@ -266,10 +269,14 @@ impl Queue {
     }
 
     fn forget_idle(&mut self) {
-        let busy = self.ready.len() + self.parked.len();
-        if self.index.len() <= 2 * busy + 64 {
+        // Looking at all of them is paid for by those that went idle meanwhile, or it would be done again and again for
+        // those that are to be kept.
+        self.idled += 1;
+        if self.idled < self.index.len() / 2 + 64 {
             return;
         }
+        self.idled = 0;
+        let busy = self.ready.len() + self.parked.len();
         let all = self.index.len() - busy > MOST_IDLE;
         let (flows, free, now) = (&mut self.flows, &mut self.free, self.virtual_time);
         self.index.retain(|_, &mut id| {

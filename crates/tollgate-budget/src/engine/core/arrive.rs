@@ -123,6 +123,8 @@ impl Core {
         self.lanes[lane as usize].entries += 1;
         let mut takes = std::mem::take(&mut self.entries[id].takes);
         takes.clear();
+        // Of a hundred thousand waiters each has its own.
+        takes.reserve_exact(self.rules.len());
         for rule in 0..self.rules.len() as u32 {
             let Ok(units @ 1..) = self.rules[rule as usize].units(&arrival.cost) else {
                 continue;
