@@ -70,14 +70,14 @@ impl Acquire {
     }
 }
 
-fn arrival(memory: &Memory, asked_at: Instant, ask: &mut Ask) -> Arrival {
+fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
     let asked = memory.nanos(asked_at);
     let wait = ask.max_wait.map_or(NEVER, |wait| {
         asked.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(NEVER))
     });
     Arrival {
         cost: ask.cost,
-        model: ask.model.take(),
+        model: ask.model,
         principal: ask.principal,
         keys: ask.keys,
         weight: ask.priority.weight(),
@@ -92,10 +92,13 @@ impl Future for Acquire {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let memory = &*this.memory;
-        if let State::Asking(ask, asked_at) = &mut this.state {
+        if matches!(this.state, State::Asking(..)) {
+            let State::Asking(ask, asked_at) = std::mem::replace(&mut this.state, State::Done)
+            else {
+                unreachable!("looked at just now")
+            };
             let now = memory.now();
-            let arrival = arrival(memory, *asked_at, ask);
-            this.state = State::Done;
+            let arrival = arrival(memory, asked_at, ask);
             match memory.step(|core, wakes| core.arrive(now, &arrival, wakes)) {
                 Arrived::Admitted(ticket) => return Poll::Ready(Ok(hold(&this.memory, ticket))),
                 Arrived::Refused(refused) => return Poll::Ready(Err(refused)),
