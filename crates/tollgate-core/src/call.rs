@@ -202,6 +202,7 @@ struct State {
     model: Option<Arc<str>>,
     target: Option<Arc<str>>,
     attempts: Vec<Attempt>,
+    held_outside: bool,
     queued: bool,
     let_go: Option<Instant>,
 }
@@ -331,10 +332,19 @@ impl Call {
         !self.0.options.no_fallbacks
     }
 
-    /// Whether streams may be held until they are whole.
+    /// Whether the layer that asks may hold streams until they are whole: the caller reads all of
+    /// them, and no layer further out holds them already.
     #[must_use]
     pub fn is_buffered(&self) -> bool {
-        self.0.options.buffered
+        self.0.options.buffered && !self.state().held_outside
+    }
+
+    /// Streams are held by the layer that says so, and those further in pass them on as they come.
+    ///
+    /// One of them is enough, and the outer one must see the frames to hold them to its timeouts.
+    /// Gives back what stood there before.
+    pub fn hold_streams(&self, yes: bool) -> bool {
+        std::mem::replace(&mut self.state().held_outside, yes)
     }
 
     /// Asks to send a request, and gives its number; `None` if no more may be sent for this call.

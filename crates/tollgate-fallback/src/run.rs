@@ -50,6 +50,8 @@ pub(crate) struct Run<E> {
     choice: Choice,
     ledger: Ledger,
     sent: Chosen,
+    /// Streams are held until they are whole.
+    holds: bool,
     /// No other candidate is left.
     last: bool,
     /// The attempt stands in the ledger as ours.
@@ -74,14 +76,19 @@ struct Ledger {
     /// What a fallback further out keeps back, and aims at.
     kept: u32,
     aim: (Option<Arc<str>>, Option<Arc<str>>),
+    held_outside: bool,
 }
 
 impl Ledger {
-    fn of(call: Call) -> Self {
+    /// `holds`: we hold streams, so that layers further in need not.
+    fn of(call: Call, holds: bool) -> Self {
+        let held_outside = call.hold_streams(true);
+        call.hold_streams(holds || held_outside);
         Self {
             queue_wait: call.max_queue_wait(),
             kept: call.kept_attempts(),
             aim: call.aimed(),
+            held_outside,
             call,
         }
     }
@@ -93,6 +100,7 @@ impl Drop for Ledger {
         self.call.keep_attempts(self.kept);
         self.call.aim(model, target);
         self.call.set_max_queue_wait(self.queue_wait);
+        self.call.hold_streams(self.held_outside);
         self.call.end_attempt();
     }
 }
@@ -117,6 +125,8 @@ impl<E> Run<E> {
         let call = Call::of(&mut head.extensions);
         let alone = !call.fallbacks_allowed();
         let route = Route::new(&config.chain, facts.model.as_deref(), alone);
+        // Who has no other candidate to ask leaves it to a retry further in.
+        let holds = route.len() > 1 && (config.policy.buffered || call.is_buffered());
         let more = u32::try_from(route.len() - 1).unwrap_or(u32::MAX);
         let attempts = config.policy.attempts.saturating_add(more);
         // A retry further in would allow fewer than one for each candidate.
@@ -126,8 +136,9 @@ impl<E> Run<E> {
         let (sent, parts, bytes) = choice.first(&call, &config.health, now);
         let mut run = Self {
             choice,
-            ledger: Ledger::of(call),
+            ledger: Ledger::of(call, holds),
             sent,
+            holds,
             last: true,
             counted: false,
             first: First::Awaited,
@@ -164,7 +175,7 @@ impl<E> Run<E> {
     /// How far to look into the answer that comes.
     pub(crate) fn peek_policy(&self, policy: &FallbackPolicy) -> PeekPolicy {
         let mut peek = policy.peek.clone();
-        peek.hold_streams |= policy.buffered || self.ledger.call.is_buffered();
+        peek.hold_streams |= self.holds;
         if self.last {
             // Nothing is won by holding all of it; an error in a 200 is short.
             peek.hold_streams = false;
@@ -192,8 +203,13 @@ impl<E> Run<E> {
         });
         let spare = further.min(call.attempts_left(self.attempts));
         self.last = spare == 0;
-        // What is kept back is for the others: the retries of one must not use it up.
-        call.keep_attempts(kept.saturating_add(spare));
+        // What is kept back is for the others: the retries of one must not use it up. A probe is one
+        // request, so for it all is kept back.
+        let back = match &self.sent.probe {
+            Some(_) if spare > 0 => call.attempts_left(self.attempts),
+            _ => spare,
+        };
+        call.keep_attempts(kept.saturating_add(back));
         // Also without an attempt to spare: one that is refused is not sent and does not count.
         let bound = (further > 0).then_some(config.policy.max_wait);
         let outer = self.ledger.queue_wait;
