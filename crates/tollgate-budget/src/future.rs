@@ -239,6 +239,11 @@ impl Asked {
                 .processing(processing(response.headers()))
                 .refusal(refusal),
         );
+        if refusal.is_some() {
+            if let Some(shut_for) = charge.gated() {
+                self.call.hold_gate(shut_for);
+            }
+        }
         match verdict.outcome.advice().units {
             Units::Settle => {}
             Units::TokensBack => {

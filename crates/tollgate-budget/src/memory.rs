@@ -103,6 +103,12 @@ impl Settle for Memory {
         let now = self.now();
         self.step(|core, wakes| core.settle(now, ticket.0, how, wakes));
     }
+
+    fn gated(&self, ticket: Ticket) -> Option<Duration> {
+        let now = self.now();
+        self.look(|core| core.gate_of(now, ticket.0))
+            .map(Duration::from_nanos)
+    }
 }
 
 fn unit_of(dimension: &Dimension) -> Option<Unit> {

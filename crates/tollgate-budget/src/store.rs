@@ -192,6 +192,13 @@ pub trait Settle: Send + Sync {
 
     /// It is over.
     fn settle(&self, ticket: Ticket, how: Settlement);
+
+    /// For how long others like it are held back now, because the provider refused; `None` if they are not, or if
+    /// that is not known here.
+    fn gated(&self, ticket: Ticket) -> Option<Duration> {
+        let _ = ticket;
+        None
+    }
 }
 
 struct Held {
@@ -252,6 +259,12 @@ impl Charge {
         if let Some(held) = &self.0 {
             held.store.observe(held.ticket, seen);
         }
+    }
+
+    /// For how long others like it are held back now; see [`Settle::gated`].
+    pub fn gated(&self) -> Option<Duration> {
+        let held = self.0.as_ref()?;
+        held.store.gated(held.ticket)
     }
 
     /// This is what it really cost.

@@ -129,7 +129,8 @@ impl CallOptions {
         self
     }
 
-    /// Most requests that may be sent for this call, over all layers; at least 1.
+    /// Most requests that may be sent for this call, over all layers; at least 1. It goes before the policies of the layers,
+    /// whether it is more than they would make or less.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts.max(1));
@@ -205,6 +206,7 @@ struct State {
     held_outside: bool,
     queued: bool,
     let_go: Option<Instant>,
+    gate: Option<Duration>,
 }
 
 /// A request in the queue of a budget; it has left when this is dropped. See [`Call::queue`].
@@ -223,7 +225,11 @@ impl Drop for Queued {
         state.let_go = Some(now);
         if state.under_way {
             if let Some(attempt) = state.latest() {
-                attempt.queued = Some(attempt.queued.unwrap_or_default().saturating_add(queued));
+                let queued = attempt.queued.unwrap_or_default().saturating_add(queued);
+                attempt.queued = Some(queued);
+                if let Some((waited, WaitReason::Queue)) = &mut attempt.waited {
+                    *waited = queued;
+                }
             }
         }
     }
@@ -364,6 +370,7 @@ impl Call {
         }
         state.sent += 1;
         state.under_way = true;
+        state.gate = None;
         let attempt = state.attempt();
         state.attempts.push(attempt);
         Some(state.sent)
@@ -378,6 +385,7 @@ impl Call {
         }
         state.sent = state.sent.saturating_add(1);
         state.under_way = true;
+        state.gate = None;
         let attempt = state.attempt();
         state.attempts.push(attempt);
         true
@@ -397,6 +405,18 @@ impl Call {
             call: self.clone(),
             since: Instant::now(),
         }
+    }
+
+    /// The provider has refused the attempt under way, and a budget further in has shut its gate for so long:
+    /// who asks again is held there, in order with all others.
+    pub fn hold_gate(&self, shut_for: Duration) {
+        self.state().gate = Some(shut_for);
+    }
+
+    /// For how long a budget further in has shut its gate because of the latest attempt; `None` if none has.
+    #[must_use]
+    pub fn gate_held(&self) -> Option<Duration> {
+        self.state().gate
     }
 
     /// When a queue of ours has let the request go, if it has been in one; `now` while it is there. Else when
@@ -427,6 +447,12 @@ impl Call {
             .unwrap_or(default_max.max(1))
             .saturating_sub(state.sent)
             .saturating_sub(state.kept)
+    }
+
+    /// The most attempts as the caller has said it ([`CallOptions::max_attempts`]), which goes before every layer's own.
+    #[must_use]
+    pub fn told_max_attempts(&self) -> Option<u32> {
+        self.0.options.max_attempts
     }
 
     /// Sets the most attempts if neither the caller nor a layer further out has.

@@ -2,7 +2,6 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use tokio::time::Instant;
 use tollgate_core::{
     call::WaitReason,
     extensions::{GaveUp, GaveUpReason},
@@ -27,6 +26,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) facts: &'a RequestFacts,
     /// Attempts that this layer has made for the call.
     pub(crate) made: u32,
+    /// Attempts that this layer may make for it.
+    pub(crate) most: u32,
     /// Attempts that the call still allows, over all layers.
     pub(crate) left: u32,
     /// The server has asked for a retry of what is not retried by itself, and has had it.
@@ -35,12 +36,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) time_left: Option<Duration>,
     /// The longest to wait on the server's word while a fallback has somewhere else to go.
     pub(crate) elsewhere: Option<Duration>,
-    /// The time.
-    pub(crate) now: Instant,
     /// The date, for headers that are dates.
     pub(crate) today: SystemTime,
-    /// A random number from 0 to 1.
-    pub(crate) roll: f64,
 }
 
 /// What is done.
@@ -52,6 +49,7 @@ pub(crate) enum Decision {
     GiveUp(GaveUp),
     /// Wait, and try again.
     Retry {
+        /// Without jitter.
         wait: Duration,
         reason: WaitReason,
         /// Only because the server asked for it.
@@ -59,7 +57,7 @@ pub(crate) enum Decision {
     },
 }
 
-/// Decides, and takes a retry out of the retry budget if there is to be one.
+/// Decides.
 pub(crate) fn decide(policy: &RateLimitPolicy, it: &Situation<'_>) -> Decision {
     let advice = policy.overrides.advice(it.verdict);
     let give_up = |reason| Decision::GiveUp(GaveUp::new(reason));
@@ -83,7 +81,7 @@ pub(crate) fn decide(policy: &RateLimitPolicy, it: &Situation<'_>) -> Decision {
     };
 
     let stated = delay::stated(it.verdict).or_else(|| refill(it));
-    if it.left == 0 || it.made >= policy.attempts {
+    if it.left == 0 || it.made >= it.most {
         let gave_up = GaveUp::new(GaveUpReason::AttemptsUsedUp);
         return Decision::GiveUp(match stated {
             Some((wait, _)) => gave_up.wait(wait),
@@ -109,19 +107,6 @@ pub(crate) fn decide(policy: &RateLimitPolicy, it: &Situation<'_>) -> Decision {
         Some(left) if wait >= left => return too_long(GaveUpReason::WaitBeyondDeadline, left),
         _ => {}
     }
-    // Last: only a retry that is really made costs something.
-    if let Some(budget) = &policy.retry_budget {
-        if !budget.withdraw(it.now) {
-            return Decision::GiveUp(GaveUp::new(GaveUpReason::RetryBudgetEmpty).wait(wait));
-        }
-    }
-    let wait = match reason {
-        WaitReason::Backoff => wait,
-        _ => {
-            let spread = delay::spread(wait, it.roll);
-            it.time_left.map_or(spread, |left| spread.min(left))
-        }
-    };
     Decision::Retry {
         wait,
         reason,

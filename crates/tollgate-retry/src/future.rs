@@ -130,7 +130,7 @@ impl<S, F, C, B: Body, RB: Body> ResponseFuture<S, F, C, B, RB> {
 
 impl<S, C, B, RB> Future for ResponseFuture<S, S::Future, C, B, RB>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
     C: Classify<S::Error>,
     B: Body + From<Bytes>,
     RB: Body<Data = Bytes> + Unpin,
@@ -150,11 +150,20 @@ where
                     Ok(request) => {
                         let run = this.run.as_mut().expect("a run until it is done");
                         run.take(request);
-                        let request = run.next(None);
-                        // It came ready from `RetryOnRateLimit::call`.
-                        let future = run.service.call(request);
-                        let patience = run.patience();
-                        State::Calling { future, patience }
+                        match run.held(Duration::ZERO) {
+                            Ok(None) => {
+                                let request = run.next(None);
+                                // It came ready from `RetryOnRateLimit::call`.
+                                let future = run.service.call(request);
+                                let patience = run.patience();
+                                State::Calling { future, patience }
+                            }
+                            Ok(Some(wait)) => {
+                                run.unready();
+                                sleeping(wait, WaitReason::Gate)
+                            }
+                            Err(refused) => break Ok(run.refuse(refused)),
+                        }
                     }
                 },
                 StateProj::Calling { future, patience } => {
@@ -195,12 +204,21 @@ where
                         Err(response) => break Ok(response),
                     }
                 }
-                StateProj::Sleeping { sleep, waited } => {
-                    ready!(sleep.poll(cx));
-                    let run = this.run.as_ref().expect("a run until it is done");
-                    State::Readying {
-                        waited: *waited,
-                        patience: run.patience_to_begin(),
+                StateProj::Sleeping { mut sleep, waited } => {
+                    ready!(sleep.as_mut().poll(cx));
+                    let run = this.run.as_mut().expect("a run until it is done");
+                    match run.held(waited.0) {
+                        Ok(None) => State::Readying {
+                            waited: *waited,
+                            patience: run.patience_to_begin(),
+                        },
+                        // Others were refused in the meantime.
+                        Ok(Some(more)) => {
+                            waited.0 = waited.0.saturating_add(more);
+                            sleep.reset(tokio::time::Instant::now() + more);
+                            continue;
+                        }
+                        Err(refused) => break Ok(run.refuse(refused)),
                     }
                 }
                 StateProj::Readying { waited, patience } => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tollgate_core::classify::Opaque;
 use tower_layer::Layer;
 
-use crate::{RateLimitPolicy, RetryOnRateLimit, RetryStats};
+use crate::{RateLimitPolicy, RetryOnRateLimit, RetryStats, gates::Gates};
 
 /// Applies [`RetryOnRateLimit`]. See the [module docs](crate).
 ///
@@ -27,10 +27,12 @@ pub struct RetryOnRateLimitLayer<C = Opaque> {
 }
 
 /// What all services of a layer share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) policy: RateLimitPolicy,
     pub(crate) stats: RetryStats,
+    /// `None`: switched off.
+    pub(crate) gates: Option<Arc<Gates>>,
 }
 
 impl RetryOnRateLimitLayer {
@@ -38,8 +40,13 @@ impl RetryOnRateLimitLayer {
     #[must_use]
     pub fn new(policy: RateLimitPolicy) -> Self {
         let stats = RetryStats::new();
+        let gates = policy.gate.map(|release| Arc::new(Gates::new(release)));
         Self {
-            shared: Arc::new(Shared { policy, stats }),
+            shared: Arc::new(Shared {
+                policy,
+                stats,
+                gates,
+            }),
             classify: Opaque,
         }
         .watched()
@@ -53,6 +60,7 @@ impl<C> RetryOnRateLimitLayer<C> {
         self.shared = Arc::new(Shared {
             policy: self.shared.policy.clone(),
             stats,
+            gates: self.shared.gates.clone(),
         });
         self.watched()
     }
@@ -67,6 +75,9 @@ impl<C> RetryOnRateLimitLayer<C> {
     }
 
     fn watched(self) -> Self {
+        if let Some(gates) = &self.shared.gates {
+            self.shared.stats.watch_gates(gates);
+        }
         if let Some(budget) = &self.shared.policy.retry_budget {
             self.shared.stats.watch(budget);
         }

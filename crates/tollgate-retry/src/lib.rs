@@ -122,6 +122,7 @@ mod backoff;
 mod decide;
 mod delay;
 mod future;
+mod gates;
 mod layer;
 mod policy;
 mod retry_budget;
@@ -138,7 +139,7 @@ pub use self::{
     backoff::{Backoff, FullJitter},
     future::ResponseFuture,
     layer::RetryOnRateLimitLayer,
-    policy::RateLimitPolicy,
+    policy::{RateLimitPolicy, WhenShut},
     retry_budget::RetryBudget,
     service::RetryOnRateLimit,
     stats::{RetrySnapshot, RetryStats},

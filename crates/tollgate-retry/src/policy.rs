@@ -31,7 +31,23 @@ pub struct RateLimitPolicy {
     pub(crate) peek: PeekPolicy,
     pub(crate) timeouts: Timeouts,
     pub(crate) idempotency_key: bool,
+    pub(crate) should_retry: bool,
     pub(crate) retry_budget: Option<RetryBudget>,
+    pub(crate) gate: Option<u32>,
+    pub(crate) when_shut: WhenShut,
+}
+
+/// What becomes of a first attempt that a shut gate would hold up for too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenShut {
+    /// It is not sent, and answered at once with a 429 that says when to come back
+    /// ([`Refused`](tollgate_core::extensions::Refused), reason `wait_too_long`): a fallback outside can go on, and the
+    /// provider, which counts refused requests too, is spared one.
+    #[default]
+    Refuse,
+    /// It is sent at once and takes its chance.
+    Pass,
 }
 
 impl RateLimitPolicy {
@@ -48,14 +64,18 @@ impl RateLimitPolicy {
             peek: PeekPolicy::default(),
             timeouts: Timeouts::new(),
             idempotency_key: true,
+            should_retry: true,
             retry_budget: Some(RetryBudget::default()),
+            gate: Some(10),
+            when_shut: WhenShut::default(),
         }
     }
 
     /// Most attempts for one request, the first included; default 3, at least 1.
     ///
-    /// The call's own maximum, over all layers, holds as well
-    /// ([`CallOptions::max_attempts`](tollgate_core::call::CallOptions::max_attempts)).
+    /// A call's own maximum goes before it, whether it is more or less
+    /// ([`CallOptions::max_attempts`](tollgate_core::call::CallOptions::max_attempts)); without one, the maximum of the
+    /// outermost layer holds over all layers.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
@@ -147,6 +167,41 @@ impl RateLimitPolicy {
         self
     }
 
+    /// Whether an answer that is handed on because its call has used up its attempts, because the retry budget is
+    /// empty, or because the request must not be sent twice, carries `x-should-retry: false`; default yes. The SDKs of
+    /// OpenAI and Anthropic obey it, and so do our layers in another process.
+    #[must_use]
+    pub fn should_retry_header(mut self, emit: bool) -> Self {
+        self.should_retry = emit;
+        self
+    }
+
+    /// How many requests are let go in any 100 ms after a refusal has held them up; default 10, at least 1.
+    ///
+    /// A rate limit is a fact about the key: one 429 holds up all services of the layer that ask the same origin with the
+    /// same credential for the same model, their first attempts included, as long as it says. Where a budget further in
+    /// holds its own gate, that one counts and a retry goes back into its queue at once.
+    #[must_use]
+    pub fn release(mut self, burst: u32) -> Self {
+        self.gate = Some(burst.max(1));
+        self
+    }
+
+    /// Each call waits for itself alone, whatever others were told.
+    #[must_use]
+    pub fn without_gate(mut self) -> Self {
+        self.gate = None;
+        self
+    }
+
+    /// What becomes of a first attempt that would be held up for longer than the wait cap or its deadline allows; default
+    /// [`WhenShut::Refuse`].
+    #[must_use]
+    pub fn when_shut(mut self, what: WhenShut) -> Self {
+        self.when_shut = what;
+        self
+    }
+
     /// Bounds retries as a share of the traffic; default 10 % and ten a second. Give the same
     /// handle to several policies and they share it.
     #[must_use]
@@ -181,7 +236,10 @@ impl fmt::Debug for RateLimitPolicy {
             .field("peek", &self.peek)
             .field("timeouts", &self.timeouts)
             .field("idempotency_key", &self.idempotency_key)
+            .field("should_retry_header", &self.should_retry)
             .field("retry_budget", &self.retry_budget)
+            .field("release", &self.gate)
+            .field("when_shut", &self.when_shut)
             .finish_non_exhaustive()
     }
 }

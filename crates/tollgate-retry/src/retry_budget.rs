@@ -100,6 +100,12 @@ impl RetryBudget {
         true
     }
 
+    /// A retry that was paid for was not made after all.
+    pub(crate) fn refund(&self) {
+        let mut account = self.lock();
+        account.earned = account.earned.saturating_add(ONE).min(MAX_EARNED);
+    }
+
     /// The account with what the floor has added up to `now`.
     fn at(&self, now: Instant) -> MutexGuard<'_, Account> {
         let mut account = self.lock();

@@ -1,5 +1,5 @@
 //! One request on its way through its attempts: all but the waiting.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -13,16 +13,24 @@ use tollgate_core::{
     call::{Attempt, Call, WaitReason},
     classify::Classify,
     clock,
-    extensions::{GaveUp, TimedOut},
+    extensions::{GaveUp, Reason, Refused, TimedOut},
     timeouts::Timeouts,
-    wire::{outcome::Verdict, prompt::Facts},
+    wire::{
+        outcome::{Outcome, Verdict},
+        prompt::Facts,
+    },
 };
 
 use crate::{
-    GaveUpReason,
+    GaveUpReason, WhenShut,
     decide::{Decision, Situation, decide},
+    delay,
+    gates::{Gates, Key, Place},
     layer::Shared,
 };
+
+/// What is left at least of a call's time when its wait is over.
+const MOMENT: Duration = Duration::from_millis(1);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -34,6 +42,8 @@ pub(crate) struct Run<S, C> {
     request: Option<Replayable>,
     made: u32,
     asked: bool,
+    /// It has a place at the gate.
+    placed: bool,
 }
 
 struct Replayable {
@@ -52,6 +62,7 @@ impl<S, C> Run<S, C> {
             request: None,
             made: 0,
             asked: false,
+            placed: false,
         }
     }
 
@@ -74,13 +85,15 @@ impl<S, C> Run<S, C> {
     /// Begins an attempt: the request as it is sent.
     pub(crate) fn next<B: From<Bytes>>(
         &mut self,
-        waited: Option<(std::time::Duration, WaitReason)>,
+        waited: Option<(Duration, WaitReason)>,
     ) -> Request<B> {
         let request = self.request.as_mut().expect("the request was read");
         self.made += 1;
         self.shared.stats.attempt();
-        if let Some((waited, _)) = waited {
-            self.shared.stats.retry(waited);
+        match waited {
+            Some((waited, _)) if self.made > 1 => self.shared.stats.retry(waited),
+            Some((waited, _)) => self.shared.stats.held(waited),
+            None => {}
         }
         request.attempt.begin(self.shared.policy.attempts);
         let model = &request.facts.model;
@@ -157,6 +170,7 @@ impl<S, C> Run<S, C> {
         let policy = &self.shared.policy;
         let request = self.request.as_mut().expect("the request was read");
         request.attempt.judged(verdict);
+        self.shared.stats.judged(&verdict.outcome, &request.facts);
         let call = &request.attempt.call;
         let now = Instant::now();
         let decision = decide(
@@ -166,16 +180,16 @@ impl<S, C> Run<S, C> {
                 headers,
                 facts: &request.facts,
                 made: self.made,
+                most: call.told_max_attempts().unwrap_or(policy.attempts),
                 left: call.attempts_left(policy.attempts),
                 asked_before: self.asked,
                 time_left: call.time_left(now),
                 elsewhere: call.max_queue_wait(),
-                now,
                 today: clock::wall(),
-                roll: fastrand::f64(),
             },
         );
-        let id = call.id();
+        let decision = self.pace(decision, verdict, now);
+        let id = self.call().id();
         match &decision {
             Decision::Served => {}
             Decision::Retry {
@@ -188,7 +202,7 @@ impl<S, C> Run<S, C> {
                     target: "tollgate::retry",
                     call = id,
                     attempt = self.made,
-                    outcome = ?verdict.outcome,
+                    outcome = verdict.outcome.as_str(),
                     wait = ?wait,
                     reason = ?reason,
                     "trying again after a wait",
@@ -202,6 +216,172 @@ impl<S, C> Run<S, C> {
         decision
     }
 
+    /// What the others have to do with it: shuts the gate for them, and finds a place among them.
+    fn pace(&mut self, decision: Decision, verdict: &Verdict, now: Instant) -> Decision {
+        let shared = self.shared.clone();
+        let policy = &shared.policy;
+        let limited = matches!(
+            verdict.outcome,
+            Outcome::RateLimited {
+                never_fits: false,
+                ..
+            }
+        );
+        let held = limited.then(|| self.call().gate_held()).flatten();
+        self.placed = false;
+        let Decision::Retry {
+            wait,
+            reason,
+            asked,
+        } = decision
+        else {
+            // Not retried, but a fact about the key all the same; one beyond the cap holds up nobody, for who
+            // asks then has his answer at once.
+            let stated = delay::stated(verdict).filter(|(wait, _)| *wait <= policy.wait_cap);
+            if let (true, None, Some((wait, _))) = (limited, held, stated) {
+                self.shut(now, wait);
+            }
+            return decision;
+        };
+        if let Some(budget) = &policy.retry_budget {
+            if !budget.withdraw(now) {
+                let empty = GaveUp::new(GaveUpReason::RetryBudgetEmpty);
+                return Decision::GiveUp(empty.wait(wait));
+            }
+        }
+        let queues = held.is_some_and(|shut| reason == WaitReason::Backoff || shut >= wait);
+        if queues {
+            return Decision::Retry {
+                wait: Duration::ZERO,
+                reason: WaitReason::Queue,
+                asked,
+            };
+        }
+        let time_left = self.call().time_left(now);
+        let wait = match reason {
+            WaitReason::Backoff => wait,
+            _ => {
+                let spread = delay::spread(wait, fastrand::f64());
+                // The jitter does not carry it to the deadline.
+                time_left.map_or(spread, |left| {
+                    spread.min(left.saturating_sub(MOMENT)).max(wait)
+                })
+            }
+        };
+        if limited && held.is_none() {
+            self.shut(now, wait);
+        }
+        match self.place(now, Duration::ZERO) {
+            Place::Now => Decision::Retry {
+                wait,
+                reason,
+                asked,
+            },
+            // Who waits longer for another reason than for the gate lets his place go by.
+            Place::In(place) => Decision::Retry {
+                wait: wait.max(place),
+                reason: if limited || wait >= place {
+                    reason
+                } else {
+                    WaitReason::Gate
+                },
+                asked,
+            },
+            Place::TooLate(wait) => {
+                if let Some(budget) = &policy.retry_budget {
+                    budget.refund();
+                }
+                let (reason, limit) = match time_left {
+                    Some(left) if left <= policy.wait_cap => {
+                        (GaveUpReason::WaitBeyondDeadline, left)
+                    }
+                    _ => (GaveUpReason::WaitBeyondCap, policy.wait_cap),
+                };
+                Decision::GiveUp(GaveUp::new(reason).wait(wait).limit(limit))
+            }
+        }
+    }
+
+    /// Shuts the gate for all who share the key.
+    fn shut(&self, now: Instant, wait: Duration) {
+        if let Some(gates) = &self.shared.gates {
+            let key = self.key(gates);
+            gates.refused(key, now, wait, self.shared.policy.wait_cap);
+        }
+    }
+
+    /// Takes a place at the gate, after having waited for so long.
+    fn place(&mut self, now: Instant, waited: Duration) -> Place {
+        let Some(gates) = &self.shared.gates else {
+            return Place::Now;
+        };
+        if !gates.busy() {
+            return Place::Now;
+        }
+        let key = self.key(gates);
+        if self.placed && !gates.shut(key, now) {
+            // Its turn has come, whoever waits behind it.
+            return Place::Now;
+        }
+        let call = self.call();
+        let cap = self.shared.policy.wait_cap.saturating_sub(waited);
+        let cap = call.max_queue_wait().map_or(cap, |most| cap.min(most));
+        // A wait up to the very deadline leaves no time for an answer.
+        let left = call.time_left(now).map(|left| left.saturating_sub(MOMENT));
+        let place = gates.place(key, now, left.map_or(cap, |left| left.min(cap)));
+        self.placed = matches!(place, Place::In(_));
+        place
+    }
+
+    fn key(&self, gates: &Gates) -> Key {
+        let request = self.request.as_ref().expect("the request was read");
+        gates.key(&request.parts, request.facts.model.as_deref())
+    }
+
+    /// A first attempt is about to be sent, or a wait is over: how long it is still held up because others were
+    /// refused.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of a first attempt that would be held up for too long.
+    pub(crate) fn held(&mut self, waited: Duration) -> Result<Option<Duration>, Refused> {
+        match self.place(Instant::now(), waited) {
+            Place::Now => Ok(None),
+            Place::In(wait) => Ok(Some(wait)),
+            // Who has been refused before has no answer any more to give back: he asks for a new one.
+            Place::TooLate(_) if self.made > 0 => Ok(None),
+            Place::TooLate(wait) => match self.shared.policy.when_shut {
+                WhenShut::Pass => Ok(None),
+                WhenShut::Refuse => {
+                    self.shared.stats.refused();
+                    let refused = Refused::new(Reason::WaitTooLong).limit("gate");
+                    Err(refused.retry_after(wait))
+                }
+            },
+        }
+    }
+
+    /// The answer to a first attempt that was not sent.
+    pub(crate) fn refuse<B: Body>(&self, refused: Refused) -> Response<Replay<B>> {
+        let endpoint = self.facts().endpoint;
+        let mut response = refused.into_response(endpoint, Replay::document);
+        self.sign(&mut response, None);
+        response
+    }
+
+    /// Lets go of a readiness that will not be used for a while.
+    pub(crate) fn unready(&mut self)
+    where
+        S: Clone,
+    {
+        self.service = self.service.clone();
+    }
+
+    fn call(&self) -> &Call {
+        let request = self.request.as_ref().expect("the request was read");
+        &request.attempt.call
+    }
+
     /// Ends the attempt with a refusal of our own, which is not ours to judge.
     pub(crate) fn refused(&mut self, verdict: &Verdict) {
         let request = self.request.as_mut().expect("the request was read");
@@ -211,6 +391,19 @@ impl<S, C> Run<S, C> {
     /// Leaves in the response what the caller may want to know.
     pub(crate) fn sign<B>(&self, response: &mut Response<B>, gave_up: Option<GaveUp>) {
         let request = self.request.as_ref().expect("the request was read");
+        let enough = gave_up.is_some_and(|gave_up| {
+            matches!(
+                gave_up.reason,
+                GaveUpReason::AttemptsUsedUp
+                    | GaveUpReason::RetryBudgetEmpty
+                    | GaveUpReason::MaybeServed
+            )
+        });
+        if enough && self.shared.policy.should_retry {
+            // Or a client outside that retries by itself would multiply them.
+            let no = HeaderValue::from_static("false");
+            response.headers_mut().insert("x-should-retry", no);
+        }
         let extensions = response.extensions_mut();
         extensions.insert(request.attempt.call.clone());
         match gave_up {
@@ -223,15 +416,15 @@ impl<S, C> Run<S, C> {
 
 fn log_gave_up(call: u64, attempts: u32, verdict: &Verdict, gave_up: &GaveUp) {
     let code = gave_up.reason.code();
-    let (outcome, wait, limit) = (&verdict.outcome, gave_up.wait, gave_up.limit);
+    let (outcome, wait, limit) = (verdict.outcome.as_str(), gave_up.wait, gave_up.limit);
     // A call that was retried in vain is worth a look; one that could not be helped is not.
     if matches!(
         gave_up.reason,
         GaveUpReason::AttemptsUsedUp | GaveUpReason::RetryBudgetEmpty
     ) {
-        tracing::warn!(target: "tollgate::retry", call, attempts, ?outcome, reason = code, ?wait, ?limit, "gave up");
+        tracing::warn!(target: "tollgate::retry", call, attempts, outcome, reason = code, ?wait, ?limit, "gave up");
     } else {
-        tracing::debug!(target: "tollgate::retry", call, attempts, ?outcome, reason = code, ?wait, ?limit, "gave up");
+        tracing::debug!(target: "tollgate::retry", call, attempts, outcome, reason = code, ?wait, ?limit, "gave up");
     }
 }
 

@@ -9,11 +9,28 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tollgate_core::extensions::GaveUpReason;
+use tollgate_core::{
+    extensions::GaveUpReason,
+    wire::{
+        estimate::Estimate,
+        outcome::{Outcome, TimeoutKind, Units},
+        prompt::RequestFacts,
+    },
+};
 
-use crate::RetryBudget;
+use crate::{RetryBudget, gates::Gates};
 
 const REASONS: usize = GaveUpReason::ALL.len();
+
+const TIMEOUTS: [TimeoutKind; 7] = [
+    TimeoutKind::Connect,
+    TimeoutKind::FirstByte,
+    TimeoutKind::FirstToken,
+    TimeoutKind::Idle,
+    TimeoutKind::Total,
+    TimeoutKind::Client,
+    TimeoutKind::Provider,
+];
 
 /// Counts what retry layers do. Clones share the counts; give one handle to several layers and
 /// it counts them together.
@@ -34,8 +51,15 @@ struct Counters {
     attempts: AtomicU64,
     retries: AtomicU64,
     waited: AtomicU64,
+    failed: AtomicU64,
+    tokens_at_risk: AtomicU64,
+    timed_out: [AtomicU64; TIMEOUTS.len()],
+    held: AtomicU64,
+    held_for: AtomicU64,
+    refused: AtomicU64,
     gave_up: [AtomicU64; REASONS],
     budget: OnceLock<RetryBudget>,
+    gates: OnceLock<Arc<Gates>>,
 }
 
 /// What a [`RetryStats`] shows.
@@ -50,13 +74,34 @@ pub struct RetrySnapshot {
     pub retries: u64,
     /// Time waited before retries, all requests together.
     pub waited: Duration,
+    /// Attempts that came to nothing, whatever followed.
+    pub failed: u64,
+    /// LLM tokens, by estimate, of failed attempts that the provider may have charged all the same: those that timed out,
+    /// broke, or whose connection was lost after they were sent. Times a model's price: the money at risk.
+    pub tokens_at_risk: u64,
+    /// First attempts that were held up because others had been refused.
+    pub held: u64,
+    /// How long they were, all together.
+    pub held_for: Duration,
+    /// First attempts that were refused because they would have been held up for too long.
+    pub refused: u64,
+    /// Gates that are shut now, or let go one by one. Of several layers, the first one's.
+    pub gates_shut: usize,
     /// Retries that the retry budget could pay for now; `None` without one. Of several layers with
     /// budgets of their own, the first one's.
     pub retry_budget: Option<f64>,
+    timed_out: [u64; TIMEOUTS.len()],
     gave_up: [u64; REASONS],
 }
 
 impl RetrySnapshot {
+    /// Attempts that were given up waiting for: by this timeout.
+    #[must_use]
+    pub fn timed_out(&self, what: TimeoutKind) -> u64 {
+        let at = TIMEOUTS.iter().position(|one| *one == what);
+        at.map_or(0, |at| self.timed_out[at])
+    }
+
     /// Requests handed on unserved for this reason.
     #[must_use]
     pub fn gave_up(&self, reason: GaveUpReason) -> u64 {
@@ -80,6 +125,16 @@ impl RetryStats {
             attempts: counters.attempts.load(Relaxed),
             retries: counters.retries.load(Relaxed),
             waited: Duration::from_nanos(counters.waited.load(Relaxed)),
+            failed: counters.failed.load(Relaxed),
+            tokens_at_risk: counters.tokens_at_risk.load(Relaxed),
+            held: counters.held.load(Relaxed),
+            held_for: Duration::from_nanos(counters.held_for.load(Relaxed)),
+            refused: counters.refused.load(Relaxed),
+            gates_shut: counters
+                .gates
+                .get()
+                .map_or(0, |gates| gates.count(Instant::now())),
+            timed_out: std::array::from_fn(|at| counters.timed_out[at].load(Relaxed)),
             retry_budget: counters
                 .budget
                 .get()
@@ -104,6 +159,37 @@ impl RetryStats {
         self.0.retries.fetch_add(1, Relaxed);
         let nanos = waited.as_nanos().try_into().unwrap_or(u64::MAX);
         self.0.waited.fetch_add(nanos, Relaxed);
+    }
+
+    pub(crate) fn watch_gates(&self, gates: &Arc<Gates>) {
+        let _ = self.0.gates.set(gates.clone());
+    }
+
+    pub(crate) fn held(&self, waited: Duration) {
+        self.0.held.fetch_add(1, Relaxed);
+        let nanos = waited.as_nanos().try_into().unwrap_or(u64::MAX);
+        self.0.held_for.fetch_add(nanos, Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.0.refused.fetch_add(1, Relaxed);
+    }
+
+    /// An attempt has come to this.
+    pub(crate) fn judged(&self, outcome: &Outcome, facts: &RequestFacts) {
+        if *outcome == Outcome::Ok {
+            return;
+        }
+        self.0.failed.fetch_add(1, Relaxed);
+        if outcome.advice().units == Units::Keep {
+            let tokens = Estimate::of(facts).total();
+            self.0.tokens_at_risk.fetch_add(tokens, Relaxed);
+        }
+        if let Outcome::Timeout { what } = outcome {
+            if let Some(at) = TIMEOUTS.iter().position(|one| one == what) {
+                self.0.timed_out[at].fetch_add(1, Relaxed);
+            }
+        }
     }
 
     pub(crate) fn gave_up(&self, reason: GaveUpReason) {

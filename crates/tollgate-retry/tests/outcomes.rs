@@ -243,13 +243,14 @@ async fn the_calls_own_maximum_of_attempts_holds() {
     assert_eq!(seen.attempts(), 2);
 }
 
+// R18: the caller's word goes before the policy's.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_allows_more_does_not_raise_the_policys_attempts() {
+async fn a_call_that_allows_more_raises_the_policys_attempts() {
     let mut request = chat();
     let options = tollgate_core::call::CallOptions::new().max_attempts(9);
     request.extensions_mut().insert(options);
     let seen = send(RateLimitPolicy::new(), request, [Reply::status(503)]).await;
-    assert_eq!(seen.attempts(), 3);
+    assert_eq!(seen.attempts(), 9);
 }
 
 #[tokio::test(start_paused = true)]

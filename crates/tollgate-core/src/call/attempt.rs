@@ -68,6 +68,10 @@ pub enum WaitReason {
     Refill,
     /// Our own back-off.
     Backoff,
+    /// Somebody else was refused, and the gate was shut for all who share the key.
+    Gate,
+    /// It went back at once into the queue of the budget that had heard of the refusal.
+    Queue,
 }
 
 /// The attempts that led to a response.

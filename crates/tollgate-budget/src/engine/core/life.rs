@@ -118,6 +118,12 @@ impl Core {
         }
     }
 
+    /// For how long the gate of its lane stays shut.
+    pub(crate) fn gate_of(&self, now: Nanos, ticket: u64) -> Option<Nanos> {
+        let entry = self.entry(ticket)?;
+        self.lanes[entry.lane as usize].gate.shut_for(now)
+    }
+
     /// It is over, one way or another. A ticket that was settled before is ignored.
     pub(crate) fn settle(
         &mut self,
