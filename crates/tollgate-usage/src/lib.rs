@@ -123,15 +123,26 @@ mod cut;
 mod entry;
 mod future;
 mod inject;
+#[cfg(feature = "jsonl")]
+mod json_lines;
 mod layer;
 mod look;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod record;
 mod recorder;
+#[cfg(feature = "serde")]
+mod serial;
 mod service;
 mod sink;
 mod telemetry;
 mod totals;
+mod watermark;
 
+#[cfg(feature = "jsonl")]
+pub use self::json_lines::JsonLines;
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsRecorder;
 pub use self::{
     body::ResponseBody,
     future::ResponseFuture,
@@ -143,4 +154,5 @@ pub use self::{
     totals::{
         Breakdown, FinishTotals, History, Period, SeenLimit, Totals, UsageSnapshot, UsageTotals,
     },
+    watermark::{Crossing, SpendPeriod, Watermark, Watermarks},
 };

@@ -178,6 +178,37 @@ impl UsageRecord {
             .unwrap_or(self.started)
     }
 
+    /// What was done, in the words of OpenTelemetry's `gen_ai.operation.name`: `chat`,
+    /// `text_completion`, `generate_content`, `embeddings`; else the endpoint's own name.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        match self.endpoint {
+            Endpoint::ChatCompletions
+            | Endpoint::Responses
+            | Endpoint::AnthropicMessages
+            | Endpoint::CohereChat
+            | Endpoint::Converse
+            | Endpoint::Ollama => "chat",
+            Endpoint::Completions | Endpoint::AnthropicComplete => "text_completion",
+            Endpoint::GenerateContent | Endpoint::Interactions => "generate_content",
+            Endpoint::Embeddings
+            | Endpoint::EmbedContent
+            | Endpoint::CohereEmbed
+            | Endpoint::OllamaEmbed => "embeddings",
+            other => other.as_str(),
+        }
+    }
+
+    /// A word for each failure, from a short fixed list, fit for a label; `None` for what was
+    /// served, and for what the caller left before it was answered.
+    #[must_use]
+    pub fn error_type(&self) -> Option<&'static str> {
+        self.outcome
+            .as_ref()
+            .filter(|outcome| **outcome != Outcome::Ok)
+            .map(Outcome::as_str)
+    }
+
     /// Whether the provider served it, as far as is known.
     #[must_use]
     pub fn served(&self) -> bool {

@@ -1,6 +1,4 @@
 //! A record as an event, in the names of OpenTelemetry's conventions for generative AI.
-use tollgate_core::wire::outcome::Outcome;
-
 use crate::UsageRecord;
 
 /// One event at debug level, without content.
@@ -9,6 +7,7 @@ pub(crate) fn event(record: &UsageRecord) {
     tracing::debug!(
         target: "tollgate::usage",
         {
+            gen_ai.operation.name = record.operation(),
             gen_ai.request.model = record.model_asked.as_deref(),
             gen_ai.response.model = record.model_served.as_deref(),
             gen_ai.response.id = record.response_id.as_deref(),
@@ -16,7 +15,7 @@ pub(crate) fn event(record: &UsageRecord) {
             gen_ai.usage.input_tokens = usage.input.get(),
             gen_ai.usage.output_tokens = usage.output.get(),
             http.response.status_code = record.status.map(|status| status.as_u16()),
-            "error.type" = record.outcome.as_ref().and_then(error_type),
+            "error.type" = record.error_type(),
             tollgate.call = format_args!("{:016x}", record.call),
             tollgate.kind = ?record.kind,
             tollgate.attempt = record.attempt,
@@ -27,9 +26,4 @@ pub(crate) fn event(record: &UsageRecord) {
         },
         "usage",
     );
-}
-
-/// A word for each outcome but success, fit for a label.
-fn error_type(outcome: &Outcome) -> Option<&'static str> {
-    (*outcome != Outcome::Ok).then(|| outcome.as_str())
 }

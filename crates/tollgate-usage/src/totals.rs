@@ -13,6 +13,7 @@ mod history;
 mod limits;
 mod sums;
 
+pub(crate) use self::limits::share_left;
 pub use self::{
     breakdown::Breakdown,
     history::{History, Period},

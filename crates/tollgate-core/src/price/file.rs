@@ -3,7 +3,7 @@ use std::{collections::HashSet, error::Error, fmt};
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{InvalidPrice, Price, PriceTable, rate::million};
+use super::{InvalidPrice, Price, PriceTable, rate::million, table::day};
 
 /// Where a table comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl PriceTable {
     pub fn from_json(text: &str) -> Result<Self, InvalidTable> {
         let file: File<'_> =
             serde_json::from_str(text).map_err(|error| InvalidTable(error.to_string().into()))?;
-        day(&file.date)?;
+        check_day(&file.date)?;
         let mut table = Self::new();
         let mut names = HashSet::new();
         for row in &file.prices {
@@ -123,7 +123,7 @@ impl PriceTable {
                     return Err(fail(&format!("{name:?} has this row twice")));
                 }
                 if let Some(retires) = row.retires {
-                    day(retires)?;
+                    check_day(retires)?;
                     table = table.with_retirement(name, retires);
                 }
             }
@@ -142,22 +142,13 @@ impl PriceTable {
 }
 
 /// Whether a text is a day such as `2026-03-31`.
-fn day(text: &str) -> Result<(), InvalidTable> {
-    let part = |range: std::ops::Range<usize>| text.get(range)?.parse::<u8>().ok();
-    let digits = |at: usize, byte: u8| match at {
-        4 | 7 => byte == b'-',
-        _ => byte.is_ascii_digit(),
-    };
-    let shaped = text.len() == 10 && text.bytes().enumerate().all(|(at, byte)| digits(at, byte));
-    let month = shaped && part(5..7).is_some_and(|month| (1..=12).contains(&month));
-    let day = shaped && part(8..10).is_some_and(|day| (1..=31).contains(&day));
-    if month && day {
+fn check_day(text: &str) -> Result<(), InvalidTable> {
+    if day(text).is_some() {
         return Ok(());
     }
     let text: String = text.chars().take(40).collect();
-    Err(InvalidTable(
-        format!("{text:?} is not a day such as 2026-03-31").into(),
-    ))
+    let text = format!("{text:?} is not a day such as 2026-03-31");
+    Err(InvalidTable(text.into()))
 }
 
 /// A price table that cannot be read, and why.

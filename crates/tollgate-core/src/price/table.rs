@@ -1,8 +1,12 @@
 //! Prices by model, tier and length of the prompt.
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::{About, Cost, Price};
-use crate::wire::usage::Usage;
+use crate::wire::{time, usage::Usage};
 
 /// The name of the usual tier.
 const STANDARD: &str = "standard";
@@ -151,6 +155,12 @@ impl PriceTable {
         self.model(model)?.retires.as_deref()
     }
 
+    /// The beginning of that day, in UTC.
+    #[must_use]
+    pub fn retires_at(&self, model: &str) -> Option<SystemTime> {
+        day(self.retires(model)?)
+    }
+
     /// What an answer of a model with this usage costs at the standard tier.
     #[must_use]
     pub fn cost(&self, model: &str, usage: &Usage) -> Cost {
@@ -223,6 +233,12 @@ fn undated(model: &str) -> Option<&str> {
         }
     }
     None
+}
+
+/// The beginning of a day such as `2026-03-31`.
+pub(super) fn day(text: &str) -> Option<SystemTime> {
+    let at = time::rfc3339(&format!("{text}T00:00:00Z")).filter(|_| text.len() == 10)?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(at).ok()?))
 }
 
 #[cfg(test)]
@@ -302,6 +318,15 @@ mod tests {
         let dearest = table.dearest("m").unwrap();
         assert_eq!(dearest, price("3", "10").cached("3").unwrap());
         assert_eq!(table.dearest("x"), None);
+    }
+
+    #[test]
+    fn a_retirement_is_a_day() {
+        let table = PriceTable::new().with_retirement("m", "2026-11-22");
+        let days = Duration::from_secs(20_779 * 86_400);
+        assert_eq!(table.retires_at("m"), Some(UNIX_EPOCH + days));
+        let table = table.with_retirement("m", "soon");
+        assert_eq!(table.retires_at("m"), None);
     }
 
     #[test]

@@ -45,5 +45,5 @@ pub mod prompt;
 mod provider;
 pub mod retry_after;
 pub mod sse;
-mod time;
+pub(crate) mod time;
 pub mod usage;
