@@ -127,6 +127,20 @@ impl Choice {
         u32::try_from(fit.count()).unwrap_or(u32::MAX)
     }
 
+    /// Whether another one of the same pool could be tried at once.
+    pub(crate) fn has_sibling(
+        &self,
+        position: usize,
+        health: &FallbackHealth,
+        now: Instant,
+    ) -> bool {
+        let pool = self.route.get(position).pool;
+        pool.is_some()
+            && (self.next..self.route.len())
+                .take_while(|next| self.route.get(*next).pool == pool)
+                .any(|next| self.may_fit(next, health, now))
+    }
+
     /// The key of a candidate was refused: not again in this call. Another one of the same target
     /// is tried next, if there is one.
     pub(crate) fn key_was_refused(

@@ -2,6 +2,7 @@
 use tollgate_core::{
     call::Skipped,
     extensions::{Reason, Refused},
+    resend::Resend,
     wire::{
         outcome::{NextModel, Outcome, TimeoutKind, Verdict},
         prompt::RequestFacts,
@@ -29,10 +30,16 @@ pub(crate) enum Turn {
 
 /// Decides on an answer of the provider's, or on a failed connection.
 pub(crate) fn decide(verdict: &Verdict, facts: &RequestFacts, policy: &FallbackPolicy) -> Turn {
-    let advice = policy.resend.settle(verdict.advice(), facts);
+    let advice = policy.overrides.advice(verdict);
+    let told = advice.next_model != NextModel::IfResend
+        && verdict.outcome.advice().next_model == NextModel::IfResend;
+    // Told otherwise by the user; but what is done later is never sent twice.
+    if told && !Resend::NothingDelivered.allows(facts) {
+        return Turn::Stop;
+    }
+    let advice = policy.resend.settle(advice, facts);
     match advice.next_model {
         NextModel::Done => Turn::Served,
-        NextModel::IfTold if policy.route_around_refusals => Turn::Next,
         // A wait that reaches us is one that no layer inside was willing to wait, and we never wait.
         NextModel::Now | NextModel::WhenRetriesUsedUp | NextModel::IfWaitTooLong => Turn::Next,
         NextModel::OtherCredential => Turn::OtherKey,
@@ -86,7 +93,7 @@ pub(crate) fn blames_request(outcome: &Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use tollgate_core::{resend::Resend, wire::prompt::Endpoint};
+    use tollgate_core::wire::{outcome::OutcomeKind, prompt::Endpoint};
 
     use super::*;
 
@@ -143,5 +150,21 @@ mod tests {
         let broken = Verdict::broken(StatusCode::OK);
         let turn = decide(&broken, &facts, &FallbackPolicy::default());
         assert_eq!(turn, Turn::Stop);
+        let told = FallbackPolicy::default().on(OutcomeKind::Broken, NextModel::Now);
+        assert_eq!(decide(&broken, &facts, &told), Turn::Stop);
+        let chat = RequestFacts::unread(Endpoint::ChatCompletions);
+        assert_eq!(decide(&broken, &chat, &told), Turn::Next);
+    }
+
+    #[test]
+    fn each_outcome_may_be_told_to_be_met_otherwise() {
+        let policy = FallbackPolicy::default()
+            .on(OutcomeKind::Overloaded, NextModel::Never)
+            .on(OutcomeKind::Invalid, NextModel::Now)
+            .on(OutcomeKind::ServerError, NextModel::OtherCredential);
+        assert_eq!(turn(Outcome::Overloaded, &policy), Turn::Stop);
+        assert_eq!(turn(Outcome::Invalid, &policy), Turn::Next);
+        assert_eq!(turn(Outcome::ServerError, &policy), Turn::OtherKey);
+        assert_eq!(turn(Outcome::Broken, &policy), Turn::Next, "as ever");
     }
 }

@@ -1,7 +1,12 @@
 //! The settings of a fallback.
 use std::time::Duration;
 
-use tollgate_core::{body::PeekPolicy, resend::Resend, timeouts::Timeouts};
+use tollgate_core::{
+    body::PeekPolicy,
+    resend::Resend,
+    timeouts::Timeouts,
+    wire::outcome::{NextModel, OutcomeKind, Overrides},
+};
 
 /// Which answer the caller gets when all candidates have failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,7 +37,7 @@ pub enum OnExhausted {
 pub struct FallbackPolicy {
     pub(crate) max_wait: Duration,
     pub(crate) on_exhausted: OnExhausted,
-    pub(crate) route_around_refusals: bool,
+    pub(crate) overrides: Overrides<NextModel>,
     pub(crate) resend: Resend,
     pub(crate) replay_cap: u64,
     pub(crate) peek: PeekPolicy,
@@ -47,7 +52,7 @@ impl Default for FallbackPolicy {
         Self {
             max_wait: Duration::from_secs(10),
             on_exhausted: OnExhausted::default(),
-            route_around_refusals: false,
+            overrides: Overrides::new(),
             resend: Resend::default(),
             replay_cap: 32 << 20,
             peek: PeekPolicy::default(),
@@ -62,7 +67,8 @@ impl Default for FallbackPolicy {
 impl FallbackPolicy {
     /// The longest that a request may queue in a budget inside, or be held by a retry inside because
     /// the server said so, while another candidate is left.
-    /// Default 10 s. The last candidate may wait as long as they allow.
+    /// Default 10 s. Where another member of the same pool is free, nothing is waited for; the last
+    /// candidate may wait as long as they allow.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
         self
@@ -74,10 +80,43 @@ impl FallbackPolicy {
         self
     }
 
-    /// Whether a content filter's refusal is put to the next candidate. Default no.
-    pub fn route_around_refusals(mut self, allowed: bool) -> Self {
-        self.route_around_refusals = allowed;
+    /// Does otherwise than the [table](tollgate_core::wire::outcome::Outcome::advice) after such an
+    /// outcome. Of waits and retries nothing changes: what is seen here is what the layers inside
+    /// gave up on.
+    ///
+    /// ```
+    /// use tollgate_core::wire::outcome::{NextModel, OutcomeKind};
+    /// use tollgate_fallback::FallbackPolicy;
+    ///
+    /// let policy = FallbackPolicy::default()
+    ///     .on(OutcomeKind::ServerError, NextModel::Never)
+    ///     .on(OutcomeKind::Invalid, NextModel::Now);
+    /// ```
+    ///
+    /// Work which is done later (background responses, batches, files, fine-tuning) is never sent
+    /// twice, whatever stands here.
+    ///
+    /// # Panics
+    ///
+    /// On [`NextModel::Done`]: what has failed cannot be called served.
+    pub fn on(mut self, outcome: OutcomeKind, action: NextModel) -> Self {
+        assert!(
+            action != NextModel::Done,
+            "an outcome that was not served cannot be called done: {outcome:?}"
+        );
+        self.overrides = self.overrides.with(outcome, action);
         self
+    }
+
+    /// Whether a content filter's refusal is put to the next candidate: [`on`](Self::on) in other
+    /// words. Default no.
+    pub fn route_around_refusals(self, allowed: bool) -> Self {
+        let action = if allowed {
+            NextModel::Now
+        } else {
+            NextModel::Never
+        };
+        self.on(OutcomeKind::ContentRefused, action)
     }
 
     /// Whether a request that may have been served is sent to the next candidate. Default

@@ -211,7 +211,14 @@ impl<E> Run<E> {
         };
         call.keep_attempts(kept.saturating_add(back));
         // Also without an attempt to spare: one that is refused is not sent and does not count.
-        let bound = (further > 0).then_some(config.policy.max_wait);
+        let bound = (further > 0).then(|| {
+            let position = self.sent.position;
+            if self.choice.has_sibling(position, &config.health, now) {
+                Duration::ZERO
+            } else {
+                config.policy.max_wait
+            }
+        });
         let outer = self.ledger.queue_wait;
         call.set_max_queue_wait(match (bound, outer) {
             (Some(bound), Some(outer)) => Some(bound.min(outer)),

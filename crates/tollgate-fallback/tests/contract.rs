@@ -18,12 +18,14 @@ use http_body_util::{BodyExt, Full};
 use tollgate_core::{
     body::Replay,
     call::{Call, CallOptions},
+    timeouts::Timeouts,
 };
 use tollgate_fallback::{
-    FallbackHealth, ModelChain, ModelFallback, ModelFallbackLayer, ResponseFuture, TargetState,
+    Candidate, Credential, FallbackHealth, FallbackPolicy, ModelChain, ModelFallback,
+    ModelFallbackLayer, ResponseFuture, Target, TargetSnapshot, TargetState,
 };
 use tollgate_sim::{
-    SimBody,
+    SimBody, SimError,
     probe::ReadyProbe,
     script::{Reply, Scripted},
 };
@@ -83,60 +85,102 @@ async fn readiness_that_is_not_used_leaks_nothing() {
     assert_eq!(seen.snapshot().held_ready, 0);
 }
 
+/// The call and the reading of its answer, dropped after so many polls. True if they were done before.
+async fn dropped_after(
+    polls: usize,
+    service: ModelFallback<ReadyProbe<Scripted>, Sim>,
+    request: Request<Body>,
+) -> bool {
+    let whole = async move {
+        let answer = service.oneshot(request).await.unwrap();
+        let mut body = answer.into_body();
+        while let Some(frame) = body.frame().await {
+            drop(frame.unwrap());
+        }
+    };
+    let mut task = tokio_test::task::spawn(whole);
+    for _ in 0..polls {
+        if task.poll().is_ready() {
+            return true;
+        }
+        tokio::time::advance(SECOND / 2).await;
+    }
+    false
+}
+
+/// `a` fails in the way of its kind, `b` is a pool of two with a bad key first, `c` serves; all of it slowly,
+/// so that every state is met.
+fn slow_and_failing(kind: &'static str) -> Scripted {
+    let event = r#"{"id":"1","choices":[{"index":0,"delta":{"content":"w"}}]}"#;
+    Scripted::by(move |attempt| {
+        let key = attempt.header("authorization").unwrap_or_default();
+        let stream = attempt.body.windows(6).any(|word| word == b"stream");
+        let reply = match attempt.model().as_deref() {
+            Some("a") if kind == "timed" => return Reply::pending(),
+            Some("a") if kind == "buffered" => Reply::sse([event; 3]).breaks(SimError::Broken),
+            Some("a") => error(503, "overloaded"),
+            Some("b") if key.ends_with("bad") => error(401, "invalid_api_key"),
+            Some("b") => error(500, "server_error"),
+            _ if stream => Reply::sse([event, event, "[DONE]"]),
+            _ => Reply::chat("c", 1, 1),
+        };
+        let waits = if stream { SECOND / 2 } else { SECOND };
+        reply.every(waits).after(SECOND)
+    })
+}
+
+fn four_ways() -> ModelChain {
+    let there = |name: &str| {
+        let key = |end: &str| Credential::bearer(&format!("{name}-{end}")).unwrap();
+        let there = Target::new(name, "https://b.example").unwrap();
+        there.credential([key("bad"), key("good")]).model("b")
+    };
+    let pool = Candidate::pool([there("b-1"), there("b-2")]);
+    ModelChain::new([Candidate::model("a"), pool, Candidate::model("c")]).unwrap()
+}
+
+// F15
 #[tokio::test(start_paused = true)]
 async fn dropped_at_any_poll_nothing_is_left_behind() {
-    // Each attempt waits before its head and within its body, so that every state is met.
-    let slow = |reply: Reply| reply.wait(SECOND).chunk(" ").wait(SECOND).after(SECOND);
-    let upstream = Scripted::by(move |attempt| {
-        slow(if attempt.model().as_deref() == Some("b") {
-            Reply::chat("b", 1, 1)
-        } else {
-            error(503, "overloaded")
-        })
-    });
-    let health = FallbackHealth::new();
-    let probe = ReadyProbe::new(upstream.clone()).pending_first();
-    let seen = probe.handle();
-    let service = layer(chain(["a", "b"])).health(health.clone()).layer(probe);
-    let mut finished = false;
-    for polls in 0..40 {
-        let call = Call::new(CallOptions::new());
-        let mut request = chat("a");
-        request.extensions_mut().insert(call.clone());
-        let mut task = tokio_test::task::spawn(service.clone().oneshot(request));
-        for _ in 0..polls {
-            finished = task.poll().is_ready();
-            if finished {
+    for kind in ["document", "stream", "buffered", "timed"] {
+        let policy = FallbackPolicy::default()
+            .timeouts(Timeouts::new().first_byte(3 * SECOND))
+            .attempts(9);
+        let health = FallbackHealth::new();
+        let probe = ReadyProbe::new(slow_and_failing(kind)).pending_first();
+        let seen = probe.handle();
+        let service = layer(four_ways()).health(health.clone()).policy(policy);
+        let service = service.layer(probe);
+        let mut finished = 0;
+        for polls in 0..200 {
+            let mut options = CallOptions::new().max_attempts(9);
+            if kind == "buffered" {
+                options = options.buffered();
+            }
+            let call = Call::new(options);
+            let stream = kind == "stream" || kind == "buffered";
+            let mut request = if stream { streamed("a") } else { chat("a") };
+            request.extensions_mut().insert(call.clone());
+            finished += usize::from(dropped_after(polls, service.clone(), request).await);
+            let snapshot = seen.snapshot();
+            let held = (snapshot.in_flight, snapshot.held_ready);
+            assert_eq!(held, (0, 0), "{kind} after {polls} polls");
+            assert!(snapshot.violations == 0 && snapshot.peak_in_flight <= 1);
+            let found = (call.max_queue_wait(), call.kept_attempts(), call.aimed());
+            assert_eq!(found, (None, 0, (None, None)), "the ledger as it was");
+            assert_eq!(call.is_buffered(), kind == "buffered");
+            assert_eq!(call.attempt_under_way(), None);
+            let targets = health.snapshot().targets;
+            let stuck = |target: &TargetSnapshot| target.state == TargetState::Probing;
+            assert!(!targets.iter().any(stuck), "{kind}: {targets:?}");
+            if finished > 2 {
                 break;
             }
-            tokio::time::advance(SECOND / 2).await;
+            // Every second time all are left alone, and the way is another one.
+            tokio::time::advance(400 * SECOND * u32::from(polls % 2 == 0)).await;
         }
-        drop(task);
-        let snapshot = seen.snapshot();
-        assert_eq!(
-            (snapshot.in_flight, snapshot.held_ready),
-            (0, 0),
-            "after {polls} polls"
-        );
-        assert_eq!(snapshot.violations, 0);
-        assert_eq!(call.max_queue_wait(), None);
-        let begun = call.attempts_begun();
-        if begun > 0 {
-            assert_eq!(call.attempts_left(9), 4 - begun, "nothing is kept back");
-        }
-        assert_eq!(
-            call.begin_attempt(9),
-            Some(begun + 1),
-            "no attempt under way"
-        );
-        let probing = |state| state == TargetState::Probing;
-        assert!(!health.snapshot().targets.iter().any(|t| probing(t.state)));
-        if finished {
-            break;
-        }
-        tokio::time::advance(400 * SECOND).await;
+        assert!(finished > 2, "{kind}: the last rounds went to their end");
     }
-    assert!(finished, "the last round went to its end");
 }
 
 #[tokio::test(start_paused = true)]

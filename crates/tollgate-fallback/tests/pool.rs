@@ -129,6 +129,24 @@ async fn calls_that_are_dropped_count_as_under_way_no_longer() {
     assert_eq!(hosts(&upstream), ["eu", "us", "eu", "us", "eu", "us"]);
 }
 
+// F14
+#[tokio::test(start_paused = true)]
+async fn nothing_is_waited_for_while_another_member_is_free() {
+    let upstream = Scripted::by(|attempt| {
+        let call = attempt.extensions.get::<tollgate_core::call::Call>();
+        let wait = call.unwrap().max_queue_wait();
+        let expected = match attempt.uri.host() {
+            Some("eu.example") => Some(Duration::ZERO),
+            Some("us.example") => Some(10 * SECOND),
+            _ => None,
+        };
+        assert_eq!(wait, expected, "{:?}", attempt.uri.host());
+        error(503, "overloaded")
+    });
+    send(&wrap(&upstream, two()), chat("m")).await;
+    assert_eq!(hosts(&upstream), ["eu", "us", "a"]);
+}
+
 #[test]
 fn a_pool_that_cannot_be_is_refused_with_a_sentence() {
     let none: [Target; 0] = [];
