@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tollgate_core::wire::outcome::Outcome;
 
-use crate::health::{Report, TargetState};
+use crate::{TargetState, health::Report};
 
 /// How long to stay away.
 #[derive(Clone, Copy, Debug)]

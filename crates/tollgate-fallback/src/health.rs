@@ -12,16 +12,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use tollgate_core::wire::{
-    limits::RateLimit,
-    outcome::{Outcome, Verdict},
-};
+use tollgate_core::wire::outcome::Verdict;
 
 use crate::{
     cooling::{Cooling, Pace, after},
     credential::KeyId,
     decide::report,
-    pool::{Load, Rank, UnderWay},
+    news::News,
+    pool::Load,
+    snapshot::{HealthSnapshot, TargetSnapshot},
 };
 
 /// Most targets and keys that are remembered; of more the one that is due first is forgotten.
@@ -61,13 +60,13 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     targets: HashMap<Slot, Cooling>,
     dead: HashMap<KeyId, Dead>,
     probes: u64,
     /// Of targets in pools.
-    loads: HashMap<Slot, Load>,
-    turns: u64,
+    pub(crate) loads: HashMap<Slot, Load>,
+    pub(crate) turns: u64,
 }
 
 struct Dead {
@@ -97,43 +96,6 @@ pub(crate) enum Report {
     Gone,
     /// The key was refused.
     KeyRefused,
-}
-
-/// What changed for a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
-    /// It was well, and is left alone until then.
-    LeftAlone(Instant),
-    /// It is well again.
-    Back,
-    /// It does not exist (any more), and nobody was told.
-    Gone,
-}
-
-impl News {
-    /// Tells the operator: once for each change, not for each call.
-    pub(crate) fn tell(self, slot: &Slot, outcome: &Outcome, now: Instant) {
-        let (model, at) = (slot.model.as_deref(), slot.target.as_deref());
-        match self {
-            Self::LeftAlone(until) => tracing::warn!(
-                target: "tollgate::fallback",
-                model,
-                at,
-                ?outcome,
-                seconds = (until - now).as_secs_f64(),
-                "a target failed and is left alone",
-            ),
-            Self::Back => tracing::info!(
-                target: "tollgate::fallback", model, at, "a target is well again",
-            ),
-            Self::Gone => tracing::warn!(
-                target: "tollgate::fallback",
-                model,
-                at,
-                "the model does not exist (any more); the next one of the chain is tried",
-            ),
-        }
-    }
 }
 
 impl Slot {
@@ -300,44 +262,7 @@ impl FallbackHealth {
         news
     }
 
-    /// Where a target stands in the order of its pool.
-    pub(crate) fn rank(&self, slot: &Slot, tokens: u64, now: Instant, last: bool) -> Rank {
-        let state = self.state();
-        match state.loads.get(slot) {
-            Some(load) => load.rank(tokens, now, last),
-            None => Load::default().rank(tokens, now, last),
-        }
-    }
-
-    /// An attempt at a target of a pool begins; it ends with what is given back.
-    pub(crate) fn begin(&self, slot: &Slot, tokens: u64) -> UnderWay {
-        let mut state = self.state();
-        state.turns += 1;
-        let turn = state.turns;
-        keep_within(&mut state.loads, |load| load.turn, slot);
-        let load = state.loads.entry(slot.clone()).or_default();
-        load.begin(tokens, turn);
-        UnderWay {
-            health: self.clone(),
-            slot: slot.clone(),
-            tokens,
-        }
-    }
-
-    pub(crate) fn end(&self, slot: &Slot, tokens: u64) {
-        if let Some(load) = self.state().loads.get_mut(slot) {
-            load.end(tokens);
-        }
-    }
-
-    /// What an answer said of a pooled target's limits.
-    pub(crate) fn saw_limits(&self, slot: &Slot, limits: &[RateLimit], now: Instant) {
-        if let Some(load) = self.state().loads.get_mut(slot) {
-            load.answered(limits, now);
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held, so a poisoned one is as good as any.
         let state = self.shared.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
@@ -345,7 +270,7 @@ impl FallbackHealth {
 }
 
 /// Makes room for one more, at the cost of the one that is due first.
-fn keep_within<K: Clone + Eq + Hash, V, D: Ord>(
+pub(crate) fn keep_within<K: Clone + Eq + Hash, V, D: Ord>(
     map: &mut HashMap<K, V>,
     due: impl Fn(&V) -> D,
     key: &K,
@@ -393,54 +318,10 @@ impl Drop for Probe {
     }
 }
 
-/// What a [`FallbackHealth`] knows.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HealthSnapshot {
-    /// Targets that are left alone, the longest first; one that is not listed is well.
-    pub targets: Vec<TargetSnapshot>,
-    /// Keys that are not used now.
-    pub dead_keys: usize,
-}
-
-/// One target that is left alone.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TargetSnapshot {
-    /// The target's name, where it is not only another model.
-    pub target: Option<Arc<str>>,
-    /// The model.
-    pub model: Option<Arc<str>>,
-    /// What is known of it.
-    pub state: TargetState,
-    /// Since when it has not been well.
-    pub since: Instant,
-    /// From when on one call may try it.
-    pub next_probe: Instant,
-    /// Failures in a row, those counted once that were under way together.
-    pub failures: u32,
-    /// What the last attempt met.
-    pub reason: Outcome,
-}
-
-/// What is known of a target that is not well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TargetState {
-    /// It failed, or is limited, and is left alone.
-    CoolingDown,
-    /// One call is finding out whether it is well.
-    Probing,
-    /// Its time has passed; the next call tries it.
-    Due,
-    /// Its key was refused, or has no money left.
-    CredentialDead,
-    /// The model does not exist.
-    Gone,
-}
-
 #[cfg(test)]
 mod tests {
+    use tollgate_core::wire::outcome::Outcome;
+
     use super::*;
 
     fn slot(n: u64) -> Slot {

@@ -105,16 +105,26 @@
 //!   candidate's complaint about the request is not: then the first one's answer is.
 //! - A refusal by a budget inside: the next one; nothing was sent, so it counts as no attempt.
 //!
-//! While another candidate is left, budget and retry are told not to wait longer than
-//! [`FallbackPolicy::max_wait`], and retries inside leave each further candidate one attempt.
+//! [`FallbackPolicy::on`] changes a row. While another candidate is left, budget and retry are told
+//! not to wait longer than [`FallbackPolicy::max_wait`], and retries inside leave each further
+//! candidate one attempt. A candidate that does not answer within [`FallbackPolicy::timeouts`] is
+//! dropped, and the next one is asked.
 //!
-//! Candidates that are left alone ([`FallbackHealth`]), too small, without a usable key or of another
-//! dialect are passed over, and so are those at another origin if the request names stored state
-//! (`previous_response_id`, file ids). The list of attempts says why. If that leaves none, the one
-//! that is due first is tried all the same.
+//! Candidates that are left alone ([`FallbackHealth`]), too small, not capable of what is asked for
+//! ([`Candidate::cannot`]), without a usable key or of another dialect are passed over, and so are
+//! those at another origin if the request names stored state (`previous_response_id`, file ids). The
+//! list of attempts says why. If that leaves none, the one that is due first is tried all the same.
 //!
 //! Once a stream's first content was delivered the layer is out of the way: a stream that breaks
-//! then ends in its error.
+//! then ends in its error, one that stalls in
+//! [`BodyError::IdleTimeout`](tollgate_core::body::BodyError::IdleTimeout). For callers that read a
+//! whole answer before they use it, streams are held until they are whole and asked again where they
+//! break: [`FallbackPolicy::buffered`].
+//!
+//! # How long a call holds what
+//!
+//! Nothing of one attempt, neither connection nor charge, is held while another is made. Cancelling
+//! a call gives back its probe, its place in a [pool](Candidate::pool) and its part of the ledger.
 //!
 //! # What another origin gets to see
 //!
@@ -150,12 +160,15 @@ mod future;
 mod health;
 mod kept;
 mod layer;
+mod ledger;
+mod news;
 mod path;
 mod policy;
 mod pool;
 mod rewrite;
 mod run;
 mod service;
+mod snapshot;
 mod target;
 
 pub use tollgate_core::wire::prompt::Capability;
@@ -165,9 +178,10 @@ pub use self::{
     chain::{InvalidChain, ModelChain},
     credential::{Credential, CredentialProvider},
     future::ResponseFuture,
-    health::{FallbackHealth, HealthSnapshot, TargetSnapshot, TargetState},
+    health::FallbackHealth,
     layer::ModelFallbackLayer,
     policy::{FallbackPolicy, OnExhausted},
     service::ModelFallback,
+    snapshot::{HealthSnapshot, TargetSnapshot, TargetState},
     target::Target,
 };

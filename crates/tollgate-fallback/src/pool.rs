@@ -4,7 +4,11 @@ use std::{cmp::Ordering, time::Duration};
 use tokio::time::Instant;
 use tollgate_core::wire::limits::{Dimension, RateLimit};
 
-use crate::{FallbackHealth, choose::Choice, health::Slot};
+use crate::{
+    FallbackHealth,
+    choose::Choice,
+    health::{Slot, keep_within},
+};
 
 /// How long a limit takes to be full again that does not say so.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -130,6 +134,45 @@ pub(crate) struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.health.end(&self.slot, self.tokens);
+    }
+}
+
+impl FallbackHealth {
+    /// Where a target stands in the order of its pool.
+    pub(crate) fn rank(&self, slot: &Slot, tokens: u64, now: Instant, last: bool) -> Rank {
+        let state = self.state();
+        match state.loads.get(slot) {
+            Some(load) => load.rank(tokens, now, last),
+            None => Load::default().rank(tokens, now, last),
+        }
+    }
+
+    /// An attempt at a target of a pool begins; it ends with what is given back.
+    pub(crate) fn begin(&self, slot: &Slot, tokens: u64) -> UnderWay {
+        let mut state = self.state();
+        state.turns += 1;
+        let turn = state.turns;
+        keep_within(&mut state.loads, |load| load.turn, slot);
+        let load = state.loads.entry(slot.clone()).or_default();
+        load.begin(tokens, turn);
+        UnderWay {
+            health: self.clone(),
+            slot: slot.clone(),
+            tokens,
+        }
+    }
+
+    pub(crate) fn end(&self, slot: &Slot, tokens: u64) {
+        if let Some(load) = self.state().loads.get_mut(slot) {
+            load.end(tokens);
+        }
+    }
+
+    /// What an answer said of a pooled target's limits.
+    pub(crate) fn saw_limits(&self, slot: &Slot, limits: &[RateLimit], now: Instant) {
+        if let Some(load) = self.state().loads.get_mut(slot) {
+            load.answered(limits, now);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     choose::{self, Choice, Chosen},
     decide::{Turn, blames_request, decide, decide_refusal},
     kept::Kept,
+    ledger::Ledger,
 };
 
 /// What all calls of a layer share.
@@ -67,42 +68,6 @@ enum First<E> {
     Kept(Kept<E>),
     /// It could not be kept, or was given out.
     Gone,
-}
-
-/// The call, put back as it was found when we are done with it, also by being dropped.
-struct Ledger {
-    call: Call,
-    queue_wait: Option<Duration>,
-    /// What a fallback further out keeps back, and aims at.
-    kept: u32,
-    aim: (Option<Arc<str>>, Option<Arc<str>>),
-    held_outside: bool,
-}
-
-impl Ledger {
-    /// `holds`: we hold streams, so that layers further in need not.
-    fn of(call: Call, holds: bool) -> Self {
-        let held_outside = call.hold_streams(true);
-        call.hold_streams(holds || held_outside);
-        Self {
-            queue_wait: call.max_queue_wait(),
-            kept: call.kept_attempts(),
-            aim: call.aimed(),
-            held_outside,
-            call,
-        }
-    }
-}
-
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        let (model, target) = std::mem::take(&mut self.aim);
-        self.call.keep_attempts(self.kept);
-        self.call.aim(model, target);
-        self.call.set_max_queue_wait(self.queue_wait);
-        self.call.hold_streams(self.held_outside);
-        self.call.end_attempt();
-    }
 }
 
 /// An answer, or the error in place of one, and what it means if that was looked for.

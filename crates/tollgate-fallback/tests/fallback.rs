@@ -155,6 +155,44 @@ async fn a_request_that_is_too_long_goes_to_a_larger_window_only() {
 
 // F09
 #[tokio::test(start_paused = true)]
+async fn a_prompt_that_is_too_long_is_understood_in_every_providers_words() {
+    let openai = too_long();
+    let anthropic = Reply::status(400).json(serde_json::json!({"type": "error", "error": {
+        "type": "invalid_request_error", "message": "prompt is too long: 210000 tokens > 200000 maximum"}}));
+    let vllm = Reply::status(400).json(serde_json::json!({
+        "object": "error", "type": "BadRequestError", "param": null, "code": 400,
+        "message": "This model's maximum context length is 8192 tokens. However, you requested 9216 tokens (9000 \
+            in the messages, 216 in the completion). Please reduce the length of the messages or completion."}));
+    // SGLang says it within the stream.
+    let sglang = Reply::sse([concat!(
+        r#"{"error":{"object":"error","message":"The input (9000 tokens) is longer than the model's context "#,
+        r#"length (8192 tokens).","type":"BadRequestError","code":400}}"#
+    )]);
+    for (reply, stream) in [
+        (openai, false),
+        (anthropic, false),
+        (vllm, false),
+        (sglang, true),
+    ] {
+        let upstream = upstream(move |model, _| (model != "large").then(|| reply.clone()));
+        let chain = ModelChain::new([
+            Candidate::model("small").context_window(8_192),
+            Candidate::model("as-small").context_window(8_192),
+            Candidate::model("large").context_window(100_000),
+        ]);
+        let request = if stream {
+            streamed("small")
+        } else {
+            chat("small")
+        };
+        let answer = send(&wrap(&upstream, chain.unwrap()), request).await;
+        assert_eq!(models(&upstream), ["small", "large"]);
+        assert_eq!(attempts(&answer)[0].outcome, Some(Outcome::TooLong));
+    }
+}
+
+// F09
+#[tokio::test(start_paused = true)]
 async fn without_a_larger_model_the_first_too_long_is_given_back_after_one_attempt() {
     let upstream = Scripted::new([too_long()]);
     let chain = ModelChain::new([

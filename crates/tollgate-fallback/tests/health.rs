@@ -96,6 +96,36 @@ async fn a_cool_down_holds_for_the_very_next_request_of_every_clone() {
     assert_eq!(passed_over.model.as_deref(), Some("a"));
 }
 
+// F17, X04
+#[test]
+fn a_cool_down_holds_on_every_thread_and_in_every_stack_that_shares_it() {
+    let health = FallbackHealth::new();
+    let upstream = upstream(|model, _| (model == "a").then(|| Reply::rate_limited(15)));
+    let stack = || {
+        let health = health.clone();
+        layer(chain(["a", "b"]))
+            .health(health)
+            .layer(upstream.clone())
+    };
+    let ask = |service| {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().unwrap();
+        runtime.block_on(async move { served_by(&send(&service, chat("a")).await).1 })
+    };
+    assert_eq!(ask(stack()), "b");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let service = stack();
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(ask(service.clone()), "b");
+                }
+            });
+        }
+    });
+    assert_eq!(count(&upstream, "a"), 1, "one 429 for all");
+}
+
 // F16
 #[tokio::test(start_paused = true)]
 async fn a_limited_target_is_left_alone_as_long_as_it_says_and_a_shorter_statement_takes_nothing_back()

@@ -192,6 +192,71 @@ async fn a_whole_target_gets_its_path_key_version_and_parameters() {
     assert_eq!(served.model.as_deref(), Some("mini"));
 }
 
+// F19
+#[tokio::test(start_paused = true)]
+async fn gemini_bedrock_and_anthropic_targets_get_their_own_path_header_and_model() {
+    let goog = |key| Credential::header("x-goog-api-key", key).unwrap();
+    let version = HeaderValue::from_static("2023-06-01");
+    let contents = r#"{"contents":[{"parts":[{"text":"Hi"}]}]}"#;
+    let converse = r#"{"messages":[{"role":"user","content":[{"text":"Hi"}]}]}"#;
+    let vertex = "https://v.example/v1/projects/p/locations/l/publishers/google";
+    for (uri, document, there, expected, header, sent) in [
+        (
+            "https://a.example/v1beta/models/g-1:streamGenerateContent?alt=sse&key=secret",
+            contents,
+            target("vertex", vertex)
+                .credential(key("key-b"))
+                .model("g-2"),
+            "https://v.example/v1/projects/p/locations/l/publishers/google/models/g-2:streamGenerateContent?alt=sse",
+            ("authorization", "Bearer key-b"),
+            contents,
+        ),
+        (
+            "https://a.example/v1beta/models/g-1:generateContent?key=secret",
+            contents,
+            target("gemini", "https://g.example").credential(goog("key-b")),
+            "https://g.example/v1beta/models/g-1:generateContent",
+            ("x-goog-api-key", "key-b"),
+            contents,
+        ),
+        (
+            "https://a.example/model/eu.x-v1%3A0/converse-stream",
+            converse,
+            target("bedrock-us", "https://us.example")
+                .credential(key("key-b"))
+                .model("us.x-v1:0"),
+            "https://us.example/model/us.x-v1%3A0/converse-stream",
+            ("authorization", "Bearer key-b"),
+            converse,
+        ),
+        (
+            "https://a.example/v1/messages",
+            r#"{"model":"claude-a","max_tokens":9,"messages":[]}"#,
+            target("claude", "https://c.example")
+                .credential(Credential::header("x-api-key", "key-b").unwrap())
+                .header("anthropic-version".parse().unwrap(), version)
+                .model("claude-b"),
+            "https://c.example/v1/messages",
+            ("x-api-key", "key-b"),
+            r#"{"model":"claude-b","max_tokens":9,"messages":[]}"#,
+        ),
+    ] {
+        let chain = ModelChain::new([Candidate::model("x"), there.into()]).unwrap();
+        let upstream = Scripted::by(|attempt| match attempt.uri.host() {
+            Some("a.example") => error(503, "overloaded"),
+            _ => Reply::chat("m", 1, 1),
+        });
+        send(&wrap(&upstream, chain), post(uri, document)).await;
+        let all = upstream.attempts();
+        let seen = all.last().unwrap();
+        assert_eq!(seen.uri.to_string(), expected);
+        assert_eq!(seen.header(header.0), Some(header.1), "{uri}");
+        assert_eq!(seen.body, sent);
+        let stranger = seen.header("authorization") == Some("Bearer key-a");
+        assert!(!stranger, "{uri}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_document_without_a_model_gets_one_where_the_path_has_none() {
     let there = target("b", "https://b.example").model("m-b");

@@ -1,0 +1,42 @@
+//! What the operator is told: once for each change, not for each call.
+use tokio::time::Instant;
+use tollgate_core::wire::outcome::Outcome;
+
+use crate::health::Slot;
+
+/// What changed for a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It was well, and is left alone until then.
+    LeftAlone(Instant),
+    /// It is well again.
+    Back,
+    /// It does not exist (any more), and nobody was told.
+    Gone,
+}
+
+impl News {
+    /// As an event of `tracing`, without a key or a URL.
+    pub(crate) fn tell(self, slot: &Slot, outcome: &Outcome, now: Instant) {
+        let (model, at) = (slot.model.as_deref(), slot.target.as_deref());
+        match self {
+            Self::LeftAlone(until) => tracing::warn!(
+                target: "tollgate::fallback",
+                model,
+                at,
+                ?outcome,
+                seconds = (until - now).as_secs_f64(),
+                "a target failed and is left alone",
+            ),
+            Self::Back => tracing::info!(
+                target: "tollgate::fallback", model, at, "a target is well again",
+            ),
+            Self::Gone => tracing::warn!(
+                target: "tollgate::fallback",
+                model,
+                at,
+                "the model does not exist (any more); the next one of the chain is tried",
+            ),
+        }
+    }
+}
