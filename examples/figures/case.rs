@@ -19,6 +19,17 @@ pub(crate) struct Case {
     pub(crate) told: Option<f64>,
     /// More arguments of the client.
     pub(crate) client: &'static [&'static str],
+    /// Somebody else on the same key.
+    pub(crate) competitor: Option<Competitor>,
+}
+
+/// Somebody else on the key, who follows no limit: so much of it evenly for a while, nothing for as long.
+#[derive(Clone, Copy)]
+pub(crate) struct Competitor {
+    /// Of the token limit, while it sends.
+    pub(crate) share: f64,
+    /// For how many seconds it sends, and then does not.
+    pub(crate) phase: f64,
 }
 
 /// Limits in each window.
@@ -35,6 +46,11 @@ const SIX_SECONDS: Limits = Limits {
     window: 6.0,
 };
 
+const HALF_THE_TIME: Competitor = Competitor {
+    share: 0.8,
+    phase: 3.0,
+};
+
 const MAIN: Case = Case {
     name: "rolling",
     about: "counts exactly over the last six seconds, at every instant; limits told",
@@ -44,6 +60,7 @@ const MAIN: Case = Case {
     provider: &["--enforcement", "rolling"],
     told: Some(1.0),
     client: &[],
+    competitor: None,
 };
 
 /// Every row.
@@ -126,6 +143,28 @@ pub(crate) fn all() -> Vec<Case> {
             about: "rolling; answers take three windows (median 18 s); limits told",
             provider: &["--enforcement", "rolling", "--latency-ms", "18000"],
             client: &["--concurrency", "2000"],
+            ..MAIN
+        },
+        Case {
+            name: "steady",
+            about: "a bucket for 24 windows: 10,000 rows; limits told",
+            rows: 10_000,
+            provider: &["--enforcement", "bucket"],
+            ..MAIN
+        },
+        Case {
+            name: "competitor",
+            about: "a bucket; a stranger takes 80 % of the limit for three seconds of six; limits told",
+            rows: 4_000,
+            provider: &["--enforcement", "bucket"],
+            competitor: Some(HALF_THE_TIME),
+            ..MAIN
+        },
+        Case {
+            name: "competitor-rolling",
+            about: "rolling; a stranger takes 80 % of the limit for three seconds of six; limits told",
+            rows: 4_000,
+            competitor: Some(HALF_THE_TIME),
             ..MAIN
         },
         Case {

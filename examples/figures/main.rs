@@ -28,6 +28,9 @@
 //! * **adm.**: the time from the first arrival to the last admission, over the least.
 //! * **wall**: from the start of the process to its end; **CPU**: user and system time of that process;
 //!   **RSS**: the most memory that it held. Both are read from `/proc` and so are known on Linux only.
+//!
+//! With a competitor, **sent** and **429** are the client's own; the least and the ratios are of all that was
+//! admitted, so that 1 / **adm.** is the share of the limit that was used.
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
@@ -35,6 +38,7 @@ use clap::Parser;
 use crate::case::Case;
 
 mod case;
+mod competitor;
 mod measure;
 mod workload;
 
@@ -56,6 +60,9 @@ struct Args {
     /// Writes what the provider saw, request by request, to DIR/ROW-SEED.json.
     #[arg(long, value_name = "DIR")]
     account: Option<PathBuf>,
+    /// Takes process_file and tollgate-sim from DIR instead of having cargo build them.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Shows what process_file says.
     #[arg(long)]
     verbose: bool,
@@ -84,7 +91,10 @@ fn run(args: &Args) -> Result<(), String> {
         .iter()
         .map(|name| case::find(name).ok_or_else(|| format!("there is no row {name}; see --list")))
         .collect::<Result<_, _>>()?;
-    let programs = measure::Programs::build()?;
+    let programs = match &args.programs {
+        Some(directory) => measure::Programs::of(directory),
+        None => measure::Programs::build()?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

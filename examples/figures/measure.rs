@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tollgate_examples::programs::{self, Program};
 
-use crate::case::Case;
+use crate::{case::Case, competitor};
 
 /// The programs that are run.
 pub(crate) struct Programs {
@@ -24,6 +24,14 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
+    /// Those of a directory.
+    pub(crate) fn of(directory: &Path) -> Self {
+        Self {
+            client: directory.join("process_file"),
+            provider: directory.join("tollgate-sim"),
+        }
+    }
+
     /// Has cargo build them.
     pub(crate) fn build() -> Result<Self, String> {
         Ok(Self {
@@ -87,11 +95,24 @@ impl Run<'_> {
             }
         };
         command.stdin(Stdio::null()).stdout(quiet()).stderr(quiet());
+        let other = self
+            .case
+            .competitor
+            .zip(self.case.limits)
+            .map(|(other, limits)| tokio::spawn(competitor::run(url.clone(), other, limits)));
         let used = watch(command.spawn().map_err(trouble)?)
             .await
             .map_err(trouble)?;
+        if let Some(other) = other {
+            other.abort();
+        }
         let account = ask(Method::GET, format!("{url}/sim/account")).await?;
-        let account = serde_json::from_slice(&account).map_err(|error| error.to_string())?;
+        let mut account: Value =
+            serde_json::from_slice(&account).map_err(|error| error.to_string())?;
+        if self.case.competitor.is_some() {
+            let all = ask(Method::GET, format!("{url}/sim/account?requests")).await?;
+            competitor::leave_out(&mut account, &all)?;
+        }
         if let Some(directory) = self.account {
             let all = ask(Method::GET, format!("{url}/sim/account?requests")).await?;
             let name = format!("{}-{}.json", self.case.name, self.seed);
@@ -182,7 +203,7 @@ impl Drop for Provider {
     }
 }
 
-async fn ask(method: Method, url: String) -> Result<Bytes, String> {
+pub(crate) async fn ask(method: Method, url: String) -> Result<Bytes, String> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let mut request = Request::new(Full::default());
     *request.method_mut() = method;
