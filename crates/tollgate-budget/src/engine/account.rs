@@ -146,6 +146,11 @@ impl Account {
         crowded
     }
 
+    /// For how long after one grant the next may wait without loss.
+    pub(crate) fn grain(&self) -> Nanos {
+        self.book.grain(self.rate)
+    }
+
     /// It is known when it arrived.
     pub(crate) fn date(&mut self, now: Nanos, span: Span, take: &mut Take) {
         if span != take.span && !take.unsent {

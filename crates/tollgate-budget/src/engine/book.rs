@@ -1,6 +1,6 @@
 //! One limit's book, whichever discipline it follows.
 use super::{
-    bucket::{Bucket, HEADROOM},
+    bucket::Bucket,
     evidence::{Evidence, Reading},
     fixed::Fixed,
     rate::{Nanos, Rate, Span, narrow},
@@ -110,6 +110,33 @@ impl Book {
         }
     }
 
+    /// Ways to the provider differ by so much.
+    pub(crate) fn ways_differ(&mut self, by: Nanos, rate: Rate) {
+        // Of a small bucket, too much would be set apart.
+        let most = rate.time_of(self.burst(rate)) / 4;
+        if let Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } = self {
+            bucket.ways_differ(by.min(most));
+        }
+    }
+
+    fn headroom(&self) -> Nanos {
+        match self {
+            Self::Bucket { bucket, .. } | Self::Auto { bucket, .. } => bucket.headroom(),
+            _ => 0,
+        }
+    }
+
+    /// For how long after one grant the next may wait without loss.
+    pub(crate) fn grain(&self, rate: Rate) -> Nanos {
+        match self {
+            Self::Bucket { .. } => Bucket::grain(rate, self.burst(rate)),
+            Self::Auto { evidence, .. } if evidence.bucket() => {
+                Bucket::grain(rate, self.burst(rate))
+            }
+            _ => 0,
+        }
+    }
+
     /// When `units` fit that take up to `way` to arrive; more than the capacity fits when all is free.
     pub(crate) fn fits_at(&mut self, now: Nanos, way: Nanos, rate: Rate, units: u64) -> Nanos {
         let burst = self.burst(rate);
@@ -203,7 +230,7 @@ impl Book {
         let used = rate.amount.saturating_sub(seen.left);
         let burst = self.burst(rate);
         let at = match seen.since {
-            Since::NotBefore(at) => at.saturating_sub(HEADROOM),
+            Since::NotBefore(at) => at.saturating_sub(self.headroom()),
             // A small bucket would seem empty for ever if all answers were dated later than it takes to fill.
             Since::Exactly(at) => at.min(seen.until.saturating_add(rate.time_of(burst) / 4)),
         };

@@ -8,24 +8,50 @@
 //! If ways take up to `J`, what is sent in any span `t` may arrive in `t − J`, so no more than `burst + rate × (t − J)`
 //! may be sent in it: a bucket that is smaller by what refills in `J`. One case is better: after an idle time the
 //! provider's bucket is surely full, and the whole burst may go within `J`, whatever the order in which it arrives.
+//!
+//! `J` is at least 50 ms, and more where ways are seen to differ by more (a machine that is busy sends late). It costs
+//! some of the burst, once; what is refilled in it comes later and is not lost.
 use super::rate::{MILLI, Nanos, Rate, narrow};
 
-/// The longest way to the provider that the books allow for.
+/// How much longer one way to the provider may be than another, where nothing else is known.
 pub(crate) const HEADROOM: Nanos = 50 * MILLI;
 
+/// Where many go one by one, they go in groups that far apart.
+const GRAIN: Nanos = 24 * MILLI;
+
 /// One bucket. Its rate comes with each call, so that it can change.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     /// Nanoseconds × amount.
     full_at: u128,
     /// When the last idle time ended.
     woken: Nanos,
+    headroom: Nanos,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self {
+            full_at: 0,
+            woken: 0,
+            headroom: HEADROOM,
+        }
+    }
 }
 
 impl Bucket {
+    /// Ways differ by so much.
+    pub(crate) fn ways_differ(&mut self, by: Nanos) {
+        self.headroom = by.max(HEADROOM);
+    }
+
+    pub(crate) fn headroom(&self) -> Nanos {
+        self.headroom
+    }
+
     /// Whether the provider's bucket is surely full too.
     fn is_idle(&self, now: Nanos, rate: Rate) -> bool {
-        now.checked_sub(HEADROOM)
+        now.checked_sub(self.headroom)
             .is_some_and(|then| self.full_at <= time(then, rate))
             || self.full_at == 0
     }
@@ -33,11 +59,11 @@ impl Bucket {
     /// When `units` fit into a bucket of `burst`; more than the whole burst fits when it is full.
     pub(crate) fn fits_at(&self, now: Nanos, rate: Rate, burst: u64, units: u64) -> Nanos {
         let (burst, cost) = (scaled(rate, burst), scaled(rate, units));
-        let headroom = time(HEADROOM, rate);
+        let headroom = time(self.headroom, rate);
         if self.is_idle(now, rate) {
             return now;
         }
-        let from = now.saturating_sub(HEADROOM).max(self.woken);
+        let from = now.saturating_sub(self.headroom).max(self.woken);
         let now_at = time(now, rate);
         if self.full_at.max(now_at).saturating_add(cost) <= time(from, rate).saturating_add(burst) {
             return now;
@@ -60,7 +86,7 @@ impl Bucket {
     pub(crate) fn drained_at(&self, now: Nanos, rate: Rate, burst: u64, units: u128) -> Nanos {
         let line = units.saturating_mul(u128::from(rate.period));
         let idle = self.is_idle(now, rate);
-        let headroom = if idle { 0 } else { time(HEADROOM, rate) };
+        let headroom = if idle { 0 } else { time(self.headroom, rate) };
         let least = self
             .full_at
             .max(time(now, rate))
@@ -68,6 +94,12 @@ impl Bucket {
             .saturating_add(headroom)
             .saturating_sub(scaled(rate, burst));
         narrow(least.div_ceil(u128::from(rate.amount))).max(now)
+    }
+
+    /// For how long after one grant the next may wait, so that one wake serves several: nothing is lost by it, for what
+    /// is refilled meanwhile is not wasted as long as the bucket is nowhere near full.
+    pub(crate) fn grain(rate: Rate, burst: u64) -> Nanos {
+        GRAIN.min(rate.time_of(burst) / 32)
     }
 
     /// Takes units, whether they fit or not; too many are a debt.

@@ -52,10 +52,31 @@ impl Recent {
     }
 }
 
+/// By how much ways differ: mean and mean deviation, followed as TCP follows a round trip's (RFC 6298).
+#[derive(Clone, Copy, Debug, Default)]
+struct Spread {
+    mean: Nanos,
+    deviation: Nanos,
+}
+
+impl Spread {
+    fn see(&mut self, way: Nanos) {
+        if self.mean == 0 {
+            self.mean = way;
+            self.deviation = way / 2;
+            return;
+        }
+        self.deviation = self.deviation - self.deviation / 4 + self.mean.abs_diff(way) / 4;
+        self.mean = self.mean - self.mean / 8 + way / 8;
+    }
+}
+
 /// What is known of the way to the provider and back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Skew {
     way: Recent,
+    least: Recent,
+    spread: Spread,
     latency: Recent,
     samples: u32,
 }
@@ -72,13 +93,24 @@ impl Skew {
         }
     }
 
+    /// By how much one way may be longer than another, where the provider states what is needed to know that; else 0.
+    pub(crate) fn spread(&self, period: Nanos) -> Nanos {
+        let least = self.least.get(Nanos::min).unwrap_or(0);
+        let longest = self.way.get(Nanos::max).unwrap_or(0);
+        // A burst over cold connections long ago says nothing of now, and nothing is longer than the longest.
+        let most = self.spread.mean.saturating_add(4 * self.spread.deviation);
+        most.min(longest).saturating_sub(least).min(period / 10)
+    }
+
     /// An answer came; learns from it.
     pub(crate) fn see(&mut self, sent: Nanos, now: Nanos, processing: Option<Nanos>) {
         let latency = now.saturating_sub(sent);
         self.latency.see(now, latency, Nanos::min);
         if let Some(processing) = processing.filter(|&p| p <= latency) {
-            self.way
-                .see(now, (latency - processing).min(MOST_STATED), Nanos::max);
+            let way = (latency - processing).min(MOST_STATED);
+            self.way.see(now, way, Nanos::max);
+            self.least.see(now, way, Nanos::min);
+            self.spread.see(way);
             self.samples = self.samples.saturating_add(1);
         }
     }
@@ -130,6 +162,24 @@ mod tests {
         let skew = Skew::default();
         let date = skew.arrival(0, SECOND / 2, Some(3600 * SECOND), 60 * SECOND);
         assert_eq!(date, SECOND / 2 + GUARD);
+    }
+
+    #[test]
+    fn the_spread_of_ways_follows_a_machine_that_gets_busy_and_back() {
+        let mut skew = Skew::default();
+        assert_eq!(skew.spread(60 * SECOND), 0);
+        let mut answers = |ways: &[u64]| {
+            for way in ways {
+                skew.see(SECOND, SECOND + (100 + way) * MILLI, Some(100 * MILLI));
+            }
+            skew.spread(60 * SECOND)
+        };
+        let quiet = answers(&[80; 64]);
+        assert!(quiet < 5 * MILLI, "{quiet}");
+        let busy = answers(&[80, 180, 90, 200, 80, 150]);
+        assert!(busy > 90 * MILLI, "{busy}");
+        let again = answers(&[80; 64]);
+        assert!(again < 10 * MILLI, "{again}");
     }
 
     #[test]

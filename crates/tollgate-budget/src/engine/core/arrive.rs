@@ -179,6 +179,7 @@ impl Core {
         let mut shared_at = now;
         let mut own_at = now;
         let mut blocker = None;
+        let mut grain = 0;
         let gate = lane.gate.opens_at(now);
         let lane_at = gate.max(self.probe(lane, now));
         if lane_at > now {
@@ -207,6 +208,7 @@ impl Core {
                 };
                 return Fit::Refuse(take.account, at);
             }
+            grain = account.grain();
             if rule.is_shared() {
                 shared_at = shared_at.max(at);
             } else if at > own_at {
@@ -219,6 +221,7 @@ impl Core {
         }
         Fit::Later {
             at: shared_at.max(own_at),
+            grain,
             // What is its own comes first: while that lasts, others may pass.
             shared: own_at <= now,
             blocker,

@@ -64,6 +64,8 @@ impl Core {
             let arrival = self
                 .skew
                 .arrival(sent, now, head.processing, account.rate.period);
+            let spread = self.skew.spread(account.rate.period);
+            account.book.ways_differ(spread, account.rate);
             account.date(now, Span::at(arrival), take);
             let stated = head.stated.iter().filter(|stated| stated.unit == rule.unit);
             let mut stated = stated.map(|stated| stated.in_parts(rule.parts));

@@ -58,17 +58,23 @@ impl Core {
             match self.fit(now, id) {
                 Fit::Now => {
                     self.queue.pop(flow);
+                    self.granted = now;
                     self.admit(now, id);
                     self.out_of_line(id, Phase::Granted, wakes);
                 }
                 Fit::Later {
-                    shared: true, at, ..
+                    shared: true,
+                    at,
+                    grain,
+                    ..
                 } => {
-                    next = at;
+                    next = self.grouped(at, grain);
                     break;
                 }
-                Fit::Later { at, blocker, .. } => {
-                    self.queue.park(flow, at);
+                Fit::Later {
+                    at, grain, blocker, ..
+                } => {
+                    self.queue.park(flow, self.grouped(at, grain));
                     match blocker {
                         Some(Blocker::Account(account)) => {
                             push_new(&mut self.accounts[account as usize].parked, flow);
@@ -96,6 +102,13 @@ impl Core {
         }
         self.next = next;
         self.hand_over(wakes);
+    }
+
+    /// The time for which to set the timer: a little after the last grant, for those who are due until then go too.
+    ///
+    /// Whatever else is heard until then lets go whoever is due, so that hardly anybody waits for the timer at all.
+    fn grouped(&self, at: Nanos, grain: Nanos) -> Nanos {
+        at.max(self.granted.saturating_add(grain))
     }
 
     /// Makes sure that somebody keeps the timer, and keeps it early enough.

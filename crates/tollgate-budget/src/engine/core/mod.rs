@@ -138,9 +138,11 @@ enum Probe {
 
 enum Fit {
     Now,
-    /// Not before this; `shared`: what it waits for holds up all others too.
+    /// Not before this; `shared`: what it waits for holds up all others too. `grain`: for how long after one grant it
+    /// may wait without loss.
     Later {
         at: Nanos,
+        grain: Nanos,
         shared: bool,
         blocker: Option<Blocker>,
     },
@@ -200,6 +202,8 @@ pub(crate) struct Core {
     in_flight: usize,
     unpriced: u64,
     keeper: Option<u64>,
+    /// When somebody was last let out of the line.
+    granted: Nanos,
     next: Nanos,
     armed: Nanos,
 }
@@ -242,6 +246,7 @@ impl Core {
             in_flight: 0,
             unpriced: 0,
             keeper: None,
+            granted: 0,
             next: NEVER,
             armed: 0,
             rules,
