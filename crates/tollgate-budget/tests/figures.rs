@@ -42,9 +42,19 @@ struct Bounds {
 }
 
 async fn hold(provider: SimBuilder, budget: BudgetBuilder, seed: u64, bounds: Bounds) {
+    hold_with(provider, budget, seed, 512, bounds).await;
+}
+
+async fn hold_with(
+    provider: SimBuilder,
+    budget: BudgetBuilder,
+    seed: u64,
+    concurrency: usize,
+    bounds: Bounds,
+) {
     let provider = provider.build();
     let budget = budget.max_wait(Duration::from_secs(3600)).build().unwrap();
-    let (account, failed) = run(&provider, &budget, calls(seed, 2000), 512).await;
+    let (account, failed) = run(&provider, &budget, calls(seed, 2000), concurrency).await;
     let ratio = account.admission_ratio().unwrap();
     let refusals = account.totals.status_429;
     assert_eq!(failed, 0, "seed {seed}: lost");
@@ -113,6 +123,19 @@ async fn long_ways_cost_time_and_no_refusal() {
         let (ratio, refusals) = (1.05, 0);
         let provider = provider(enforcement, 1).arrival_skew(skew);
         hold(provider, told(1), 1, Bounds { ratio, refusals }).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_take_three_windows_cost_no_refusal_and_little_time() {
+    // Before the first answers, nothing is known of ways but that they take a second at most.
+    for enforcement in [ROLLING, BUCKET] {
+        let (ratio, refusals) = (1.08, 0);
+        let provider = provider(enforcement, 1).latency(Latency::LogNormal {
+            median: 3 * W,
+            sigma: 0.4,
+        });
+        hold_with(provider, told(1), 1, 2000, Bounds { ratio, refusals }).await;
     }
 }
 

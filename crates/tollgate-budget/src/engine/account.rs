@@ -161,6 +161,15 @@ impl Account {
         }
     }
 
+    /// More is known of ways, and it is not known yet when this one arrived.
+    pub(crate) fn redate(&mut self, now: Nanos, way: Nanos, take: &mut Take) {
+        let Span { lo, hi } = take.span;
+        if lo < hi {
+            let hi = lo.saturating_add(way).max(lo + 1);
+            self.date(now, Span { lo, hi }, take);
+        }
+    }
+
     /// It is over, and has cost so much; true if that was less than was held.
     pub(crate) fn settle(&mut self, now: Nanos, units: u64, take: &mut Take) -> bool {
         let less = units < take.units;

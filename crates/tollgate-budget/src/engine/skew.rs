@@ -21,8 +21,10 @@ const GUARD: Nanos = 5 * MILLI;
 const START: Nanos = SECOND;
 /// A statement of processing time is believed up to here: it may be a proxy's that covers only a part.
 const MOST_STATED: Nanos = 4 * SECOND;
-/// Samples before the longest way seen is believed.
-const ENOUGH: u32 = 32;
+/// Samples before the longest way seen says anything.
+const ENOUGH: u32 = 4;
+/// With so many, twice the longest way seen is reckoned with; with fewer, more, and less with more.
+const MANY: u64 = 128;
 const EPOCH: Nanos = 30 * SECOND;
 
 /// The largest value of the last one or two epochs.
@@ -86,7 +88,10 @@ impl Skew {
     pub(crate) fn bound(&self, period: Nanos) -> Nanos {
         let unknown = START.min(period / 4);
         match self.way.get(Nanos::max) {
-            Some(way) if self.samples >= ENOUGH => (way * 2 + 20 * MILLI).min(5 * SECOND),
+            Some(way) if self.samples >= ENOUGH => {
+                let longer = way + way * MANY / u64::from(self.samples) + 20 * MILLI;
+                longer.min(unknown.max(2 * way)).min(5 * SECOND)
+            }
             // Longer than was reckoned with, already.
             Some(way) => unknown.max(way),
             None => unknown,
@@ -187,10 +192,18 @@ mod tests {
         let mut skew = Skew::default();
         assert_eq!(skew.bound(60 * SECOND), SECOND);
         assert_eq!(skew.bound(SECOND), SECOND / 4);
-        for n in 0..ENOUGH {
-            let sent = u64::from(n) * MILLI;
+        let mut bounds = Vec::new();
+        for n in 0..1280 {
+            let sent = n * MILLI;
             skew.see(sent, sent + 120 * MILLI, Some(100 * MILLI));
+            bounds.push(skew.bound(60 * SECOND));
         }
-        assert_eq!(skew.bound(60 * SECOND), 60 * MILLI);
+        assert_eq!(bounds[0], SECOND, "one is not enough");
+        assert_eq!(bounds[127], 60 * MILLI);
+        assert_eq!(bounds[1279], 42 * MILLI);
+        assert!(bounds.windows(2).all(|two| two[1] <= two[0]));
+        // Somebody was on the way for long.
+        skew.see(SECOND, 3 * SECOND, Some(SECOND / 10));
+        assert!(skew.bound(60 * SECOND) > SECOND);
     }
 }

@@ -7,7 +7,7 @@ use tollgate_core::{
 };
 
 use super::{
-    Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, Probe, index_of, ticket_of,
+    Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of,
 };
 use crate::{
     charging::Cost,
@@ -231,13 +231,14 @@ impl Core {
     /// Until when a lane's next request waits for the first answers.
     pub(super) fn probe(&self, lane: &Lane, now: Nanos) -> Nanos {
         if lane.in_flight < PROBE {
-            now
-        } else if self.bounds.learn && !lane.learner.done() {
-            NEVER
-        } else if let Probe::Since(_, until) = lane.probe {
-            until
-        } else {
-            now
+            return now;
+        }
+        if self.bounds.learn && !lane.learner.done() {
+            return NEVER;
+        }
+        match lane.probe.most(now) {
+            (most, _) if lane.in_flight < most => now,
+            (_, until) => until,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     charging::Cost,
     engine::{
         book::Since,
-        rate::{Nanos, SECOND, Span},
+        rate::{NEVER, Nanos, SECOND, Span},
     },
     store::Settlement,
 };
@@ -44,6 +44,7 @@ impl Core {
         };
         let id = index_of(ticket);
         self.skew.see(sent, now, head.processing);
+        self.redate(now);
         let latency = now.saturating_sub(sent);
         // When a bucket was counted, at the earliest. The time stated leaves little room; without it, when it was sent.
         let since = match head.processing.filter(|&p| p <= latency) {
@@ -92,7 +93,7 @@ impl Core {
             }
         }
         let lane = &mut self.lanes[lane as usize];
-        if matches!(lane.probe, Probe::Since(since, _) if sent >= since) {
+        if matches!(lane.probe, Probe::Since { since, .. } if sent >= since) {
             lane.probe = Probe::Done;
         }
         if !head.stated.is_empty() {
@@ -124,6 +125,27 @@ impl Core {
     pub(crate) fn gate_of(&self, now: Nanos, ticket: u64) -> Option<Nanos> {
         let entry = self.entry(ticket)?;
         self.lanes[entry.lane as usize].gate.shut_for(now)
+    }
+
+    /// Dates those that are under way anew, when the longest way that must be reckoned with has changed by much.
+    ///
+    /// Where answers take longer than the window, most places are held by requests of which nothing is known but that.
+    fn redate(&mut self, now: Nanos) {
+        let bound = self.skew.bound(NEVER);
+        if bound.abs_diff(self.reckoned) <= self.reckoned / 4 {
+            return;
+        }
+        self.reckoned = bound;
+        for entry in &mut self.entries {
+            if !matches!(entry.phase, Phase::Sent(_)) {
+                continue;
+            }
+            for take in &mut entry.takes {
+                let account = &mut self.accounts[take.account as usize];
+                let way = self.skew.bound(account.rate.period);
+                account.redate(now, way, take);
+            }
+        }
     }
 
     /// It is over, one way or another. A ticket that was settled before is ignored.

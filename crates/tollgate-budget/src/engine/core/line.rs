@@ -26,8 +26,13 @@ impl Core {
         if let Some(time) = self.probe {
             // Where others use the key, what was heard goes stale.
             let stale = now < lane.doubted_until && now - lane.heard_at > time;
-            if lane.probe == Probe::Due || (stale && lane.probe == Probe::Done) {
-                lane.probe = Probe::Since(now, now.saturating_add(time));
+            let first = lane.probe == Probe::Due;
+            if first || (stale && lane.probe == Probe::Done) {
+                lane.probe = Probe::Since {
+                    since: now,
+                    time,
+                    widens: first,
+                };
             }
         }
         lane.in_flight += 1;

@@ -41,6 +41,8 @@ const SLACK: Nanos = 100 * MILLI;
 const STEP: Nanos = 20 * MILLI;
 /// Most requests in flight before the first answer.
 const PROBE: u32 = 16;
+/// So often doubles what may be in flight, while nothing is answered or refused and until nothing holds it back.
+const DOUBLINGS: u64 = 8;
 /// The longest wait for the first answer, where limits were told.
 const MOST_PROBE: Nanos = 3 * SECOND;
 /// Idle ones that are looked for when there are too many.
@@ -126,14 +128,47 @@ struct Lane {
 }
 
 /// A look before a leap: few are sent until an answer shows what is left.
+///
+/// A wrong idea of the limit shows at once, for refusals take no time: the longer nothing is refused, the more may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Probe {
     /// Nothing was ever sent.
     #[default]
     Due,
-    /// Those that were sent since then have not been answered; for how long this goes on at most.
-    Since(Nanos, Nanos),
+    /// Those that were sent since then have not been answered.
+    Since {
+        since: Nanos,
+        /// This is how long it goes on at most.
+        time: Nanos,
+        /// Meanwhile, more and more may go.
+        widens: bool,
+    },
     Done,
+}
+
+impl Probe {
+    /// How many may be in flight now, and until when that is so.
+    fn most(self, now: Nanos) -> (u32, Nanos) {
+        let Self::Since {
+            since,
+            time,
+            widens,
+        } = self
+        else {
+            return (u32::MAX, NEVER);
+        };
+        let passed = now.saturating_sub(since);
+        if passed >= time {
+            return (u32::MAX, NEVER);
+        }
+        if !widens {
+            return (PROBE, since.saturating_add(time));
+        }
+        let step = (time / DOUBLINGS).max(1);
+        let doubled = passed / step;
+        let most = PROBE << doubled.min(DOUBLINGS);
+        (most, since.saturating_add(step.saturating_mul(doubled + 1)))
+    }
 }
 
 enum Fit {
@@ -194,6 +229,8 @@ pub(crate) struct Core {
     free_lanes: Vec<u32>,
     lane_of: HashMap<LaneKey, u32>,
     skew: Skew,
+    /// The longest way by which requests under way are dated.
+    reckoned: Nanos,
     queue: Queue,
     queue_bytes: u64,
     deadlines: BTreeSet<(Nanos, u64)>,
@@ -238,6 +275,7 @@ impl Core {
             free_lanes: Vec::new(),
             lane_of: HashMap::from([((None, None), 0)]),
             skew: Skew::default(),
+            reckoned: SECOND,
             queue: Queue::default(),
             queue_bytes: 0,
             deadlines: BTreeSet::new(),
