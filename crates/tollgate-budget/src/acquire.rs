@@ -83,6 +83,7 @@ fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
         weight: ask.priority.weight(),
         until: wait.min(ask.deadline.map_or(NEVER, |at| memory.nanos(at))),
         bytes: ask.bytes,
+        settles: ask.settles,
     }
 }
 

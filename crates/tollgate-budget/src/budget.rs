@@ -10,7 +10,7 @@ use crate::{
     memory::Memory,
     platform,
     scope::{Asking, Keys, Look},
-    snapshot::{BudgetSnapshot, LimitSnapshot},
+    snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot},
     store::{Ask, BudgetStore},
 };
 
@@ -86,8 +86,17 @@ fn snapshot(core: &mut Core, now: Nanos) -> BudgetSnapshot {
             learned: rule.learned,
         });
     });
+    let mut charging = Vec::new();
+    core.each_witness(|model, charged, mismatches| {
+        charging.push(ChargingSnapshot {
+            model: model.cloned(),
+            charged,
+            mismatches,
+        });
+    });
     BudgetSnapshot {
         limits,
+        charging,
         queued,
         queued_bytes,
         in_flight: core.in_flight(),

@@ -163,6 +163,10 @@ impl ChargeProfile {
         self
     }
 
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settles
+    }
+
     /// Output tokens reserved where a request states no cap. Default 16.
     #[must_use]
     pub fn unset_cap(mut self, tokens: u64) -> Self {

@@ -173,6 +173,7 @@ impl Asked {
         ask.deadline = self.call.deadline();
         ask.max_wait = self.call.max_queue_wait();
         ask.bytes = bytes;
+        ask.settles = self.profile.is_settling();
         ask
     }
 

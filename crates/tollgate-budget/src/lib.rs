@@ -136,6 +136,7 @@ pub use body::ResponseBody;
 pub use budget::Budget;
 pub use builder::{BudgetBuilder, Oversized};
 pub use charging::{ChargeProfile, Charging, Cost, DropPolicy, OutputCharge};
+pub use engine::witness::Charged;
 pub use future::ResponseFuture;
 pub use layer::TokenBudgetLayer;
 pub use limit::{
@@ -143,7 +144,7 @@ pub use limit::{
 };
 pub use scope::{Asking, Keys};
 pub use service::TokenBudget;
-pub use snapshot::{BudgetSnapshot, LimitSnapshot};
+pub use snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot};
 pub use store::{
     Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settle, Settlement, Ticket,
 };

@@ -9,7 +9,7 @@ use tollgate_core::wire::limits::Dimension;
 use crate::{
     charging::Charging,
     engine::{
-        core::{Core, Head},
+        core::{Core, Head, Said},
         headers::Stated,
         rate::{Nanos, narrow},
     },
@@ -96,7 +96,13 @@ impl Settle for Memory {
                 (unit, refusal.wait.map(|wait| narrow(wait.as_nanos())))
             }),
         };
-        self.step(|core, wakes| core.head(now, ticket.0, head, wakes));
+        let said = self.step(|core, wakes| {
+            core.head(now, ticket.0, head, wakes);
+            core.said()
+        });
+        for said in said {
+            tell(&said);
+        }
     }
 
     fn settle(&self, ticket: Ticket, how: Settlement) {
@@ -108,6 +114,25 @@ impl Settle for Memory {
         let now = self.now();
         self.look(|core| core.gate_of(now, ticket.0))
             .map(Duration::from_nanos)
+    }
+}
+
+/// A line for the operator: the provider charges otherwise than the profile says.
+fn tell(said: &Said) {
+    let model = said.model.as_deref();
+    let charged = said.verdict.charged;
+    if said.verdict.as_told {
+        tracing::info!(
+            ?model,
+            ?charged,
+            "the provider charges as its profile says again, as far as that can be seen"
+        );
+    } else {
+        tracing::warn!(
+            ?model,
+            ?charged,
+            "the provider charges otherwise than its profile says; what is reserved follows it"
+        );
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a budget shows of itself.
 use std::{sync::Arc, time::Duration};
 
-use crate::limit::{Enforcement, Scope, Unit};
+use crate::{
+    Charged,
+    limit::{Enforcement, Scope, Unit},
+};
 
 /// A budget at one instant.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +20,8 @@ pub struct BudgetSnapshot {
     pub in_flight: usize,
     /// Requests that passed a limit of money without a price ([`Unpriced::Pass`](crate::Unpriced::Pass)), so far.
     pub unpriced: u64,
+    /// Where the provider was seen to charge otherwise than the profile says, by model where models matter.
+    pub charging: Vec<ChargingSnapshot>,
     /// How long the gate stays shut after a refusal of the provider's.
     pub gated: Option<Duration>,
 }
@@ -27,6 +32,18 @@ impl BudgetSnapshot {
     pub fn limit(&self, name: &str) -> Option<&LimitSnapshot> {
         self.limits.iter().find(|limit| &*limit.name == name)
     }
+}
+
+/// What lone requests have shown of one model's charging.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChargingSnapshot {
+    /// The model; `None` where limits hold for all of them.
+    pub model: Option<Arc<str>>,
+    /// The rule that is followed instead of the profile's; `None`: the profile's stands.
+    pub charged: Option<Charged>,
+    /// Answers to lone requests that did not fit the rule in force; grows only.
+    pub mismatches: u64,
 }
 
 /// One limit at one instant.

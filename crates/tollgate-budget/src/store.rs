@@ -59,6 +59,8 @@ pub struct Ask {
     pub max_wait: Option<Duration>,
     /// Bytes that it holds while it queues.
     pub bytes: u64,
+    /// Whether the provider is expected to put the charge right when the answer has ended.
+    pub settles: bool,
 }
 
 impl Ask {
@@ -74,6 +76,7 @@ impl Ask {
             deadline: None,
             max_wait: None,
             bytes: 0,
+            settles: false,
         }
     }
 

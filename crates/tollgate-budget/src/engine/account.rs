@@ -26,6 +26,11 @@ pub(crate) struct Take {
 }
 
 impl Take {
+    /// Nothing of ours was in the books before it.
+    pub(crate) fn was_first(&self) -> bool {
+        self.own_at_send <= u128::from(self.units)
+    }
+
     pub(crate) fn new(account: u32, units: u64) -> Self {
         Self {
             account,
@@ -196,6 +201,11 @@ impl Account {
         less
     }
 
+    /// Whether a statement is one about this limit.
+    pub(crate) fn concerns(&self, stated: &Stated) -> bool {
+        stated.is_of(self.ceiling.unwrap_or(self.rate.amount), self.rate)
+    }
+
     /// The headers of an answer may concern this account.
     ///
     /// `sent` and `arrival` bound the time at which the provider counted: it did so when it admitted the request.
@@ -208,7 +218,7 @@ impl Account {
         take: &Take,
         stated: &Stated,
     ) {
-        if !stated.is_of(self.ceiling.unwrap_or(self.rate.amount), self.rate) {
+        if !self.concerns(stated) {
             return;
         }
         // An answer that overtook a later one does not set the limit back.

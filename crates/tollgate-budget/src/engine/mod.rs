@@ -13,3 +13,4 @@ pub(crate) mod rate;
 mod rolling;
 pub(crate) mod rule;
 mod skew;
+pub(crate) mod witness;

@@ -6,9 +6,7 @@ use tollgate_core::{
     principal::Principal,
 };
 
-use super::{
-    Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of,
-};
+use super::{Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of};
 use crate::{
     charging::Cost,
     engine::{
@@ -116,17 +114,21 @@ impl Core {
                     lane: 0,
                     cost: Cost::default(),
                     takes: Vec::new(),
+                    tokens: 0,
+                    settles: false,
+                    alone: None,
                 });
                 self.entries.len() - 1
             }
         };
         self.lanes[lane as usize].entries += 1;
+        let cost = self.lanes[lane as usize].witness.applied(arrival.cost);
         let mut takes = std::mem::take(&mut self.entries[id].takes);
         takes.clear();
         // Of a hundred thousand waiters each has its own.
         takes.reserve_exact(self.rules.len());
         for rule in 0..self.rules.len() as u32 {
-            let Ok(units @ 1..) = self.rules[rule as usize].units(&arrival.cost) else {
+            let Ok(units @ 1..) = self.rules[rule as usize].units(&cost) else {
                 continue;
             };
             if let Some(account) = self.account(now, rule, arrival, lane) {
@@ -138,7 +140,10 @@ impl Core {
         entry.generation = entry.generation.wrapping_add(1);
         entry.takes = takes;
         entry.lane = lane;
-        entry.cost = arrival.cost;
+        entry.cost = cost;
+        entry.tokens = arrival.cost.tokens;
+        entry.settles = arrival.settles;
+        entry.alone = None;
         ticket_of(entry.generation, id)
     }
 

@@ -1,13 +1,15 @@
 //! The life of an admitted request: sent, answered, settled.
 use std::task::Waker;
 
-use super::{Core, Entry, Head, PROBE, Phase, Probe, SLACK, index_of};
+use super::{Core, Entry, Head, PROBE, Phase, Probe, SLACK, Said, index_of};
 use crate::{
     charging::Cost,
     engine::{
         book::Since,
-        rate::{NEVER, Nanos, SECOND, Span},
+        rate::{NEVER, Nanos, Rate, SECOND, Span},
+        witness::{Charged, Lone},
     },
+    limit::Unit,
     store::Settlement,
 };
 
@@ -18,8 +20,10 @@ impl Core {
             return;
         }
         let id = index_of(ticket);
+        self.turns += 1;
         let entry = &mut self.entries[id];
         entry.phase = Phase::Sent(now);
+        entry.alone = (self.in_flight == 1).then_some(self.turns);
         let mut crowded = false;
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
@@ -53,6 +57,9 @@ impl Core {
         };
         let mut longest = 0;
         let mut blamed_any = false;
+        let mut witnessed = None;
+        let mut refused_tokens = false;
+        let turn = self.entries[id].alone.filter(|&turn| turn == self.turns);
         let entry = &mut self.entries[id];
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
@@ -78,6 +85,28 @@ impl Core {
                     Since::NotBefore(since)
                 };
                 account.hear(now, sent, since, arrival, take, &stated);
+                // Where units are weighed, a sum of tokens says little.
+                let tokens =
+                    rule.unit == Unit::Tokens && rule.parts == 1 && account.concerns(&stated);
+                if let Some(turn) = turn.filter(|_| tokens && head.refusal.is_none()) {
+                    let lone = Lone {
+                        ticket,
+                        turn,
+                        arrival,
+                        used: stated.used() as u64,
+                        cost: Cost {
+                            tokens: entry.tokens,
+                            ..entry.cost
+                        },
+                        first: take.was_first(),
+                    };
+                    let amount = stated.amount();
+                    let rate = Rate {
+                        amount,
+                        ..account.rate
+                    };
+                    witnessed = Some((lone, rate));
+                }
             }
             if let Some((what, wait)) = head.refusal {
                 let stated = stated.next();
@@ -88,11 +117,26 @@ impl Core {
                 };
                 if blamed {
                     blamed_any = true;
+                    refused_tokens |= rule.unit == Unit::Tokens;
                     account.refused(now, sent, take.units, wait, stated.as_ref());
                 }
             }
         }
+        let told = if entry.settles {
+            Charged::Settles
+        } else {
+            Charged::Sum
+        };
         let lane = &mut self.lanes[lane as usize];
+        let found = match witnessed {
+            Some((lone, rate)) => lane.witness.hear(lone, rate, told),
+            None if refused_tokens => lane.witness.refused(told),
+            None => None,
+        };
+        self.said.extend(found.map(|verdict| Said {
+            model: lane.model.clone(),
+            verdict,
+        }));
         if matches!(lane.probe, Probe::Since { since, .. } if sent >= since) {
             lane.probe = Probe::Done;
         }
@@ -163,14 +207,38 @@ impl Core {
         let id = index_of(ticket);
         let entry = &mut self.entries[id];
         let mut less = false;
+        let lane = &mut self.lanes[entry.lane as usize];
+        let seen = lane.witness.verdict();
+        // By what is seen of the provider, where that is not what the profile says.
+        let tokens_how = match how {
+            Settlement::Actual(cost) => {
+                lane.witness.over(ticket, cost.input, cost.output);
+                match seen {
+                    Some(Charged::Settles) | None => how,
+                    Some(_) => Settlement::Used(cost.used),
+                }
+            }
+            Settlement::Used(used) => {
+                let input = used.input.saturating_sub(used.cached_input);
+                lane.witness.over(ticket, input, used.output);
+                match seen {
+                    Some(Charged::Settles) => {
+                        Settlement::Actual(Cost::request().tokens(input, used.output).using(used))
+                    }
+                    _ => how,
+                }
+            }
+            _ => how,
+        };
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
-            let units = self.rules[account.rule as usize].settled(take.units, how);
+            let rule = &self.rules[account.rule as usize];
+            let tokens = rule.unit == Unit::Tokens && rule.is_the_providers();
+            let units = rule.settled(take.units, if tokens { tokens_how } else { how });
             less |= account.settle(now, units, take);
         }
-        let lane = &mut self.lanes[entry.lane as usize];
         if matches!(entry.phase, Phase::Sent(_)) {
-            lane.learner.over(match how {
+            lane.learner.over(match tokens_how {
                 Settlement::AllBack => Cost::default(),
                 Settlement::Actual(cost) => cost,
                 Settlement::TokensBack => Cost::request(),

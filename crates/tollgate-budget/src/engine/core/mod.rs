@@ -28,6 +28,7 @@ use super::{
     rate::{MILLI, NEVER, Nanos, SECOND},
     rule::Rule,
     skew::Skew,
+    witness::{Charged, Verdict, Witness},
 };
 use crate::{
     charging::Cost,
@@ -73,6 +74,8 @@ pub(crate) struct Arrival {
     /// It is not to wait beyond this.
     pub(crate) until: Nanos,
     pub(crate) bytes: u64,
+    /// The profile's word on whether the provider settles.
+    pub(crate) settles: bool,
 }
 
 /// What an answer's head says.
@@ -82,6 +85,13 @@ pub(crate) struct Head<'a> {
     pub(crate) processing: Option<Nanos>,
     /// Refused: by which unit, if it says, and the wait.
     pub(crate) refusal: Option<(Option<Unit>, Option<Nanos>)>,
+}
+
+/// Something was found out of what the provider charges.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) verdict: Verdict,
 }
 
 #[derive(Debug)]
@@ -107,6 +117,11 @@ struct Entry {
     lane: u32,
     cost: Cost,
     takes: Vec<Take>,
+    /// The profile's own word on its tokens, and on whether they are put right in the end.
+    tokens: u64,
+    settles: bool,
+    /// Nobody else was at the provider when it was sent, as this one of all.
+    alone: Option<u64>,
 }
 
 /// Requests that share a gate, and what is learned: those of one model, where models matter.
@@ -120,6 +135,7 @@ struct Lane {
     doubted_until: Nanos,
     heard_at: Nanos,
     learner: Learner,
+    witness: Witness,
     learned: Vec<u32>,
     in_flight: u32,
     /// Requests of it, waiting or in flight.
@@ -229,6 +245,10 @@ pub(crate) struct Core {
     free_lanes: Vec<u32>,
     lane_of: HashMap<LaneKey, u32>,
     skew: Skew,
+    /// Requests that were sent.
+    turns: u64,
+    /// What was found out of charging, to be told by the shell.
+    said: Vec<Said>,
     /// The longest way by which requests under way are dated.
     reckoned: Nanos,
     queue: Queue,
@@ -275,6 +295,8 @@ impl Core {
             free_lanes: Vec::new(),
             lane_of: HashMap::from([((None, None), 0)]),
             skew: Skew::default(),
+            turns: 0,
+            said: Vec::new(),
             reckoned: SECOND,
             queue: Queue::default(),
             queue_bytes: 0,
@@ -307,6 +329,25 @@ impl Core {
 
     pub(crate) fn unpriced(&self) -> u64 {
         self.unpriced
+    }
+
+    /// What there is to tell.
+    pub(crate) fn said(&mut self) -> Vec<Said> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// What is charged otherwise than the profile says: by model, with the number of answers that showed it.
+    pub(crate) fn each_witness(
+        &self,
+        mut show: impl FnMut(Option<&Arc<str>>, Option<Charged>, u64),
+    ) {
+        for &lane in self.lane_of.values() {
+            let lane = &self.lanes[lane as usize];
+            let verdict = lane.witness.verdict();
+            if verdict.is_some() || lane.witness.mismatches > 0 {
+                show(lane.model.as_ref(), verdict, lane.witness.mismatches);
+            }
+        }
     }
 
     pub(crate) fn gated(&self, now: Nanos) -> Option<Nanos> {

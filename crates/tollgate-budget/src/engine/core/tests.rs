@@ -41,6 +41,7 @@ fn arrival(tokens: u64, user: u64) -> Arrival {
         weight: 4,
         until: NEVER,
         bytes: 10,
+        settles: false,
     }
 }
 
