@@ -559,6 +559,8 @@ impl State {
             outcome: None,
             took: None,
             queued: None,
+            at_risk: None,
+            cost: None,
             skipped: None,
         }
     }

@@ -326,7 +326,8 @@ fn passed<RB: Body>(
         response = response.map(|body| body.with_patience(Some(patience)));
     }
     known.attempt.answered(status);
-    known.attempt.judged(&verdict);
+    known.attempt.judged(&verdict, None);
+    known.shared.stats.judged(&verdict.outcome, None);
     let call = known.attempt.call.clone();
     let ours = Refused::of(&response).is_some();
     let again = !matches!(

@@ -119,6 +119,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
+#[cfg(feature = "backoff")]
+mod backoff_crate;
 mod decide;
 mod delay;
 mod future;
@@ -129,12 +131,20 @@ mod retry_budget;
 mod run;
 mod service;
 mod stats;
+#[cfg(feature = "tower")]
+mod tower_policies;
 
 pub use tollgate_core::{
     extensions::{GaveUp, GaveUpReason},
     resend::Resend,
 };
 
+#[cfg(feature = "backoff")]
+#[cfg_attr(docsrs, doc(cfg(feature = "backoff")))]
+pub use self::backoff_crate::BackoffPolicy;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use self::tower_policies::TowerBackoff;
 pub use self::{
     backoff::{Backoff, FullJitter},
     future::ResponseFuture,

@@ -27,6 +27,8 @@ pub struct RetryBudget {
     ratio: u64,
     floor: u64,
     account: Arc<Mutex<Account>>,
+    #[cfg(feature = "tower")]
+    theirs: Option<Arc<dyn tower::retry::budget::Budget + Send + Sync>>,
 }
 
 /// In billionths of a retry.
@@ -68,10 +70,45 @@ impl RetryBudget {
                 floor: most(floor),
                 at: None,
             })),
+            #[cfg(feature = "tower")]
+            theirs: None,
         }
     }
 
-    /// How many retries could be paid at `now`.
+    /// A budget of tower's ([`TpsBudget`], or any other [`Budget`]) in place of our own account: each request deposits, each
+    /// retry withdraws. A retry that was paid for and then not made, because its place at the gate came too late, stays paid.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate_retry::{RateLimitPolicy, RetryBudget};
+    /// use tower::retry::budget::TpsBudget;
+    ///
+    /// let theirs = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
+    /// let policy = RateLimitPolicy::new().retry_budget(RetryBudget::tower(theirs));
+    /// ```
+    ///
+    /// [`Budget`]: tower::retry::budget::Budget
+    /// [`TpsBudget`]: tower::retry::budget::TpsBudget
+    #[cfg(feature = "tower")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+    #[must_use]
+    pub fn tower(budget: impl tower::retry::budget::Budget + Send + Sync + 'static) -> Self {
+        Self {
+            theirs: Some(Arc::new(budget)),
+            ..Self::new(0.0, 0)
+        }
+    }
+
+    /// [`balance`](Self::balance); `None` if a foreign budget does not tell.
+    pub(crate) fn known_balance(&self, now: Instant) -> Option<f64> {
+        #[cfg(feature = "tower")]
+        if self.theirs.is_some() {
+            return None;
+        }
+        Some(self.balance(now))
+    }
+
+    /// How many retries could be paid at `now`; 0 of a foreign budget, which does not tell.
     #[must_use]
     pub fn balance(&self, now: Instant) -> f64 {
         let account = self.at(now);
@@ -82,12 +119,20 @@ impl RetryBudget {
 
     /// A request was made.
     pub(crate) fn deposit(&self) {
+        #[cfg(feature = "tower")]
+        if let Some(theirs) = &self.theirs {
+            return theirs.deposit();
+        }
         let mut account = self.lock();
         account.earned = account.earned.saturating_add(self.ratio).min(MAX_EARNED);
     }
 
     /// Pays for a retry; false if the account does not have it.
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
+        #[cfg(feature = "tower")]
+        if let Some(theirs) = &self.theirs {
+            return theirs.withdraw();
+        }
         let mut account = self.at(now);
         // The floor first: it comes back by itself.
         if account.floor >= ONE {

@@ -16,8 +16,9 @@ use tollgate_core::{
     extensions::{GaveUp, Reason, Refused, TimedOut},
     timeouts::Timeouts,
     wire::{
-        outcome::{Outcome, Verdict},
-        prompt::Facts,
+        estimate::Estimate,
+        outcome::{Outcome, Units, Verdict},
+        prompt::{Facts, RequestFacts},
     },
 };
 
@@ -169,8 +170,9 @@ impl<S, C> Run<S, C> {
     pub(crate) fn decide(&mut self, verdict: &Verdict, headers: Option<&HeaderMap>) -> Decision {
         let policy = &self.shared.policy;
         let request = self.request.as_mut().expect("the request was read");
-        request.attempt.judged(verdict);
-        self.shared.stats.judged(&verdict.outcome, &request.facts);
+        let at_risk = at_risk(&verdict.outcome, &request.facts);
+        request.attempt.judged(verdict, at_risk);
+        self.shared.stats.judged(&verdict.outcome, at_risk);
         let call = &request.attempt.call;
         let now = Instant::now();
         let decision = decide(
@@ -385,7 +387,7 @@ impl<S, C> Run<S, C> {
     /// Ends the attempt with a refusal of our own, which is not ours to judge.
     pub(crate) fn refused(&mut self, verdict: &Verdict) {
         let request = self.request.as_mut().expect("the request was read");
-        request.attempt.judged(verdict);
+        request.attempt.judged(verdict, None);
     }
 
     /// Leaves in the response what the caller may want to know.
@@ -412,6 +414,11 @@ impl<S, C> Run<S, C> {
             None => extensions.remove::<GaveUp>(),
         };
     }
+}
+
+/// The tokens of a failed attempt that the provider may have charged.
+fn at_risk(outcome: &Outcome, facts: &RequestFacts) -> Option<u64> {
+    (outcome.advice().units == Units::Keep).then(|| Estimate::of(facts).total())
 }
 
 fn log_gave_up(call: u64, attempts: u32, verdict: &Verdict, gave_up: &GaveUp) {
@@ -473,8 +480,9 @@ impl UnderWay {
         });
     }
 
-    pub(crate) fn judged(&mut self, verdict: &Verdict) {
+    pub(crate) fn judged(&mut self, verdict: &Verdict, at_risk: Option<u64>) {
         self.note(|attempt| {
+            attempt.at_risk = at_risk;
             attempt.outcome = Some(verdict.outcome.clone());
             attempt.took.get_or_insert(attempt.started.elapsed());
         });

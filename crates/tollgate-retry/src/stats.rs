@@ -11,11 +11,7 @@ use std::{
 use tokio::time::Instant;
 use tollgate_core::{
     extensions::GaveUpReason,
-    wire::{
-        estimate::Estimate,
-        outcome::{Outcome, TimeoutKind, Units},
-        prompt::RequestFacts,
-    },
+    wire::outcome::{Outcome, TimeoutKind},
 };
 
 use crate::{RetryBudget, gates::Gates};
@@ -87,7 +83,7 @@ pub struct RetrySnapshot {
     pub refused: u64,
     /// Gates that are shut now, or let go one by one. Of several layers, the first one's.
     pub gates_shut: usize,
-    /// Retries that the retry budget could pay for now; `None` without one. Of several layers with
+    /// Retries that the retry budget could pay for now; `None` without one, or if it does not tell. Of several layers with
     /// budgets of their own, the first one's.
     pub retry_budget: Option<f64>,
     timed_out: [u64; TIMEOUTS.len()],
@@ -138,7 +134,7 @@ impl RetryStats {
             retry_budget: counters
                 .budget
                 .get()
-                .map(|budget| budget.balance(Instant::now())),
+                .and_then(|budget| budget.known_balance(Instant::now())),
             gave_up: std::array::from_fn(|at| counters.gave_up[at].load(Relaxed)),
         }
     }
@@ -176,15 +172,14 @@ impl RetryStats {
     }
 
     /// An attempt has come to this.
-    pub(crate) fn judged(&self, outcome: &Outcome, facts: &RequestFacts) {
+    pub(crate) fn judged(&self, outcome: &Outcome, at_risk: Option<u64>) {
         if *outcome == Outcome::Ok {
             return;
         }
         self.0.failed.fetch_add(1, Relaxed);
-        if outcome.advice().units == Units::Keep {
-            let tokens = Estimate::of(facts).total();
-            self.0.tokens_at_risk.fetch_add(tokens, Relaxed);
-        }
+        self.0
+            .tokens_at_risk
+            .fetch_add(at_risk.unwrap_or(0), Relaxed);
         if let Outcome::Timeout { what } = outcome {
             if let Some(at) = TIMEOUTS.iter().position(|one| one == what) {
                 self.0.timed_out[at].fetch_add(1, Relaxed);

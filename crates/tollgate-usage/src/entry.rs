@@ -189,6 +189,10 @@ impl Entry {
             None => None,
         };
         record.cost = account::cost(record, &self.settings.prices.table());
+        if record.cost != tollgate_core::price::Cost::Unknown {
+            let cost = record.cost;
+            self.call.note(|attempt| attempt.cost = Some(cost));
+        }
         telemetry::event(record);
         record_all(&self.settings.recorders, record);
     }

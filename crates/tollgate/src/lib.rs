@@ -86,6 +86,8 @@
 //! | `fallback` | yes | [`ModelFallback`] |
 //! | `retry` | yes | [`RetryOnRateLimit`] |
 //! | `usage` | yes | [`UsageRecorder`] |
+//! | `tower` | no | [`retry::TowerBackoff`], [`retry::RetryBudget::tower`]: tower's own back-offs and budgets |
+//! | `backoff` | no | [`retry::BackoffPolicy`]: the policies of the `backoff` crate, which is unmaintained |
 //! | `hyper-util` | no | [`classify::HyperUtil`]: what was never sent is told from what may have been |
 #![cfg_attr(
     not(all(
@@ -93,6 +95,8 @@
         feature = "fallback",
         feature = "retry",
         feature = "usage",
+        feature = "tower",
+        feature = "backoff",
         feature = "hyper-util"
     )),
     allow(rustdoc::broken_intra_doc_links)

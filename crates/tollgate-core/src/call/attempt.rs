@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     call::Call,
     extensions::Reason,
+    price::Cost,
     wire::{outcome::Outcome, prompt::Capability, retry_after},
 };
 
@@ -32,6 +33,11 @@ pub struct Attempt {
     pub outcome: Option<Outcome>,
     /// From the begin to the answer's head, or to the failure.
     pub took: Option<Duration>,
+    /// LLM tokens, by estimate, that the provider may have charged although the attempt failed: it timed out, broke, or
+    /// its connection was lost after it was sent.
+    pub at_risk: Option<u64>,
+    /// What it cost, once a recorder has computed it: when its answer has been read to the end.
+    pub cost: Option<Cost>,
     /// Why nothing was sent; `None` for an attempt that was.
     pub skipped: Option<Skipped>,
 }
