@@ -86,9 +86,14 @@ impl Choice {
         choice
     }
 
-    /// Candidates in all.
-    pub(crate) fn len(&self) -> usize {
-        self.route.len()
+    /// Whether what comes after an answer may be another attempt: there is another candidate, or
+    /// perhaps another key.
+    pub(crate) fn has_more(&self) -> bool {
+        let keys = |position| {
+            let place = self.route.get(position).place.as_ref();
+            place.is_some_and(|place| place.credential.is_some())
+        };
+        self.route.len() > 1 || keys(0)
     }
 
     /// The first candidate. There always is one.
@@ -170,7 +175,7 @@ impl Choice {
     fn last_resort(&self, health: &FallbackHealth, now: Instant) -> Send {
         let due = |position: usize| {
             let candidate = self.route.get(position);
-            let key = self.key_not_refused(candidate)?;
+            let key = self.best_key(candidate, health, now)?;
             let slot = self.slot(candidate, key.id);
             let cooling = health.cooling_until(&slot, now);
             cooling.max(health.dead_until(slot.key, now))
@@ -217,7 +222,7 @@ impl Choice {
         let alone = self.route.len() == 1;
         let candidate = self.route.get(position);
         let Key { id, put } = if force || alone {
-            let key = self.key_not_refused(candidate);
+            let key = self.best_key(candidate, health, now);
             key.ok_or(Skipped::DeadCredential)?
         } else {
             self.fit(position, health, now)?

@@ -38,8 +38,8 @@ impl Choice {
                 .key_not_refused(candidate)
                 .ok_or(Skipped::DeadCredential);
         }
-        let alive = |id| !self.dead.contains(&id) && health.dead_until(id, now).is_none();
-        let key = self.key(candidate, &alive).ok_or(Skipped::DeadCredential)?;
+        let key = self.living_key(candidate, health, now);
+        let key = key.ok_or(Skipped::DeadCredential)?;
         match health.cooling_until(&self.slot(candidate, key.id), now) {
             Some(_) => Err(Skipped::CoolingDown),
             None => Ok(key),
@@ -90,8 +90,30 @@ impl Choice {
         fits && larger
     }
 
+    /// A candidate's key for who must try it, dead or alive.
+    pub(crate) fn best_key(
+        &self,
+        candidate: &Candidate,
+        health: &FallbackHealth,
+        now: Instant,
+    ) -> Option<Key> {
+        let living = self.living_key(candidate, health, now);
+        living.or_else(|| self.key_not_refused(candidate))
+    }
+
+    /// A candidate's key, if it has one that nobody found to be dead.
+    fn living_key(
+        &self,
+        candidate: &Candidate,
+        health: &FallbackHealth,
+        now: Instant,
+    ) -> Option<Key> {
+        let alive = |id| !self.dead.contains(&id) && health.dead_until(id, now).is_none();
+        self.key(candidate, &alive)
+    }
+
     /// A candidate's key, if it has one that was not refused in this call.
-    pub(crate) fn key_not_refused(&self, candidate: &Candidate) -> Option<Key> {
+    fn key_not_refused(&self, candidate: &Candidate) -> Option<Key> {
         self.key(candidate, &|id| !self.dead.contains(&id))
     }
 

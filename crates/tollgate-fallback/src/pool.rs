@@ -184,7 +184,7 @@ impl Choice {
         }
         let mut route = self.route.clone();
         route.rank(|candidate| {
-            let Some(key) = self.key_not_refused(candidate) else {
+            let Some(key) = self.best_key(candidate, health, now) else {
                 return Load::default().rank(self.tokens, now, true);
             };
             let slot = self.slot(candidate, key.id);

@@ -134,7 +134,7 @@ impl<E> Run<E> {
 
     /// Whether the answer is looked into: where there is no choice, nothing is held.
     pub(crate) fn looks(&self) -> bool {
-        self.choice.len() > 1
+        self.choice.has_more()
     }
 
     /// How far to look into the answer that comes.

@@ -9,7 +9,7 @@ use std::{
 
 use common::*;
 use tokio::time::advance;
-use tollgate_core::call::Skipped;
+use tollgate_core::call::{CallOptions, Skipped};
 use tollgate_fallback::{
     Candidate, Credential, CredentialProvider, FallbackHealth, ModelChain, Target, TargetState,
 };
@@ -129,6 +129,41 @@ async fn when_every_key_is_refused_each_was_used_once_and_the_next_target_serves
     let passed_over = &attempts(&answer)[2];
     assert_eq!(passed_over.skipped, Some(Skipped::DeadCredential));
     assert_eq!(passed_over.model.as_deref(), Some("m-2"));
+}
+
+// F12, F20
+#[tokio::test(start_paused = true)]
+async fn a_lone_target_and_a_call_without_fallbacks_have_all_the_keys_of_their_target() {
+    for without_fallbacks in [false, true] {
+        let upstream = serves(&["key-2"], 401);
+        let alone = keyed([key("key-1"), key("key-2")]);
+        let chain = if without_fallbacks {
+            ModelChain::new([alone.into(), Candidate::model("b")])
+        } else {
+            ModelChain::new([alone])
+        };
+        let service = wrap(&upstream, chain.unwrap());
+        for _ in 0..2 {
+            let mut request = chat("m");
+            if without_fallbacks {
+                let options = CallOptions::new().without_fallbacks();
+                request.extensions_mut().insert(options);
+            }
+            assert_eq!(send(&service, request).await.status(), 200);
+        }
+        assert_eq!(sent(&upstream), ["key-1", "key-2", "key-2"]);
+    }
+}
+
+// F12, F18
+#[tokio::test(start_paused = true)]
+async fn when_all_keys_are_dead_the_lone_target_is_asked_all_the_same() {
+    let upstream = serves(&[], 401);
+    let service = wrap(&upstream, ModelChain::new([keyed(key("key-1"))]).unwrap());
+    for _ in 0..2 {
+        assert_eq!(send(&service, chat("m")).await.status(), 401);
+    }
+    assert_eq!(upstream.count(), 2, "the provider's answer, not ours");
 }
 
 /// Gives the same key whatever it is asked.
