@@ -67,6 +67,8 @@ pub(crate) struct State {
     /// Of targets in pools.
     pub(crate) loads: HashMap<Slot, Load>,
     pub(crate) turns: u64,
+    /// Targets by whatever key, of which was told that they are deprecated, and when.
+    deprecated: HashMap<Slot, Instant>,
 }
 
 struct Dead {
@@ -260,6 +262,18 @@ impl FallbackHealth {
         let troubles = state.targets.len() + state.dead.len();
         self.shared.troubles.store(troubles, Ordering::SeqCst);
         news
+    }
+
+    /// A target says that it is deprecated; news the first time.
+    pub(crate) fn deprecated(&self, slot: &Slot, now: Instant) -> Option<News> {
+        let slot = Slot {
+            key: KeyId::none(slot.origin),
+            ..slot.clone()
+        };
+        let mut state = self.state();
+        keep_within(&mut state.deprecated, |since| *since, &slot);
+        let told = state.deprecated.insert(slot, now).is_some();
+        (!told).then_some(News::Deprecated)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -1,4 +1,5 @@
 //! What the operator is told: once for each change, not for each call.
+use http::HeaderMap;
 use tokio::time::Instant;
 use tollgate_core::wire::outcome::Outcome;
 
@@ -13,6 +14,14 @@ pub(crate) enum News {
     Back,
     /// It does not exist (any more), and nobody was told.
     Gone,
+    /// It still serves, and says that it will not for ever; nobody was told.
+    Deprecated,
+}
+
+/// Whether an answer says that what gave it will be gone: `deprecation` (RFC 9745) or `sunset`
+/// (RFC 8594).
+pub(crate) fn is_deprecated(headers: &HeaderMap) -> bool {
+    headers.contains_key("deprecation") || headers.contains_key("sunset")
 }
 
 impl News {
@@ -30,6 +39,9 @@ impl News {
             ),
             Self::Back => tracing::info!(
                 target: "tollgate::fallback", model, at, "a target is well again",
+            ),
+            Self::Deprecated => tracing::warn!(
+                target: "tollgate::fallback", model, at, "the provider says that the model is deprecated",
             ),
             Self::Gone => tracing::warn!(
                 target: "tollgate::fallback",

@@ -25,6 +25,7 @@ use crate::{
     decide::{Turn, blames_request, decide, decide_refusal},
     kept::Kept,
     ledger::Ledger,
+    news::is_deprecated,
 };
 
 /// What all calls of a layer share.
@@ -225,7 +226,7 @@ impl<E> Run<E> {
         let turn = match refused {
             Some(refused) => decide_refusal(refused),
             None => {
-                self.report(&verdict, config, now);
+                self.report(&verdict, &answer, config, now);
                 decide(&verdict, &self.sent.facts, &config.policy)
             }
         };
@@ -283,11 +284,23 @@ impl<E> Run<E> {
         self.choice.next(call, &config.health, now)
     }
 
-    /// Tells the other calls how the target is.
-    fn report<C>(&self, verdict: &Verdict, config: &Config<C>, now: Instant) {
+    /// Tells the other calls how the target is, and the operator what is new.
+    fn report<C, RB>(
+        &self,
+        verdict: &Verdict,
+        answer: &Result<Response<RB>, E>,
+        config: &Config<C>,
+        now: Instant,
+    ) {
         let Some(slot) = &self.sent.slot else { return };
         let news = config.health.report(slot, verdict, self.sent.begun, now);
-        if let Some(news) = news {
+        let deprecated = answer
+            .as_ref()
+            .is_ok_and(|response| is_deprecated(response.headers()));
+        let old = deprecated
+            .then(|| config.health.deprecated(slot, now))
+            .flatten();
+        for news in [news, old].into_iter().flatten() {
             news.tell(slot, &verdict.outcome, now);
         }
     }

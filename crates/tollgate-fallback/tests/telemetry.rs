@@ -106,6 +106,32 @@ async fn a_deprecated_or_removed_model_is_warned_of_once_and_the_next_one_serves
     }
 }
 
+// L12
+#[tokio::test(start_paused = true)]
+async fn a_model_that_still_serves_and_says_that_it_is_deprecated_is_warned_of_once() {
+    for (name, value) in [
+        ("deprecation", "@1688169599"),
+        ("sunset", "Mon, 27 Apr 2026 00:00:00 GMT"),
+    ] {
+        let events = Events::default();
+        let guard = tracing::subscriber::set_default(events.clone());
+        let upstream = upstream(move |model, _| {
+            let reply = Reply::chat(model, 1, 1);
+            (model == "a").then(|| reply.header(name, value))
+        });
+        let service = wrap(&upstream, chain(["a", "b"]));
+        for _ in 0..20 {
+            assert_eq!(served_by(&send(&service, chat("a")).await).1, "a");
+            send(&service, chat("b")).await;
+        }
+        drop(guard);
+        let told = events.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].1.contains("deprecated") && told[0].1.contains("model=\"a\""));
+        assert!(service.health().snapshot().targets.is_empty(), "it serves");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_told_when_it_begins_and_when_it_ends_and_without_a_secret() {
     let events = Events::default();
