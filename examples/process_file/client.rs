@@ -1,5 +1,5 @@
 //! The client: hyper-util's, with TLS through rustls, under the four layers.
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -7,15 +7,15 @@ use http_body::Body;
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use tollgate::{
     BoxError, Budget, Limit, ModelChain, ModelFallbackLayer, RateLimitPolicy,
-    RetryOnRateLimitLayer, TokenBudgetLayer, UsageRecorderLayer, UsageTotals, classify::Causes,
-    fallback::FallbackPolicy,
+    RetryOnRateLimitLayer, TokenBudgetLayer, UsageRecorderLayer, UsageTotals, classify::HyperUtil,
+    fallback::FallbackPolicy, timeouts::Timeouts,
 };
-use tower::{Service, ServiceBuilder, timeout::error::Elapsed};
+use tower::{Service, ServiceBuilder};
 
 use crate::{args::Job, prices, tally::Tally, wire::Wire};
 
@@ -25,7 +25,7 @@ macro_rules! client {
         impl Service<
             Request<Full<Bytes>>,
             Response = Response<impl Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin>,
-            Error = BoxError,
+            Error = ClientError,
             Future: Future + Send,
         > + Clone
         + Send
@@ -88,7 +88,7 @@ pub struct Stack {
     pub max_attempts: u32,
     /// Rows under way.
     pub concurrency: usize,
-    /// Until an answer's headers.
+    /// Until an answer's headers, and between two pieces of its body.
     pub timeout: Duration,
 }
 
@@ -112,7 +112,7 @@ impl Stack {
             .layer(
                 ModelFallbackLayer::new(chain)
                     .policy(policy)
-                    .classify(Causes),
+                    .classify(HyperUtil),
             )
             .service(self.patient())
     }
@@ -122,21 +122,13 @@ impl Stack {
         let retry = RateLimitPolicy::new()
             .attempts(self.max_attempts)
             .wait_cap(WAIT_CAP)
+            .timeouts(Timeouts::new().first_byte(self.timeout).idle(self.timeout))
             // The attempts of each row are bounded; a bound on all retries together would lose rows.
             .without_retry_budget();
-        let timeout = self.timeout;
         let wire = Wire::new(http(self.concurrency), self.tally, self.budget.clone());
         ServiceBuilder::new()
-            .layer(RetryOnRateLimitLayer::new(retry).classify(Causes))
-            .layer(TokenBudgetLayer::new(self.budget).classify(Causes))
-            .map_err(move |error: BoxError| {
-                if error.is::<Elapsed>() {
-                    let text = format!("no answer within {} s", timeout.as_secs_f64());
-                    return io::Error::new(io::ErrorKind::TimedOut, text).into();
-                }
-                error
-            })
-            .timeout(timeout)
+            .layer(RetryOnRateLimitLayer::new(retry).classify(HyperUtil))
+            .layer(TokenBudgetLayer::new(self.budget).classify(HyperUtil))
             .service(wire)
     }
 }

@@ -5,4 +5,5 @@ mod common;
 mod long;
 mod output;
 mod resume;
+mod stall;
 mod stop;

@@ -6,6 +6,7 @@ use http::{Extensions, HeaderValue, Response, StatusCode, header};
 
 use crate::{
     call::{Call, CallOptions},
+    own_error,
     wire::prompt::Endpoint,
 };
 pub use crate::{
@@ -146,23 +147,32 @@ impl Refused {
         endpoint: Endpoint,
         body: impl FnOnce(Bytes) -> B,
     ) -> Response<B> {
-        let document = self.document(endpoint);
-        let length = document.len();
-        let mut response = Response::new(body(document));
-        *response.status_mut() = self.reason.status();
+        let mut message = self.reason.sentence().to_owned();
+        if let Some(limit) = &self.limit {
+            message.push_str(" (limit: ");
+            message.push_str(limit);
+            message.push(')');
+        }
+        // Rounded up: to come back a little too early would be one more refusal.
+        let millis = self
+            .retry_after
+            .map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+        if let Some(millis) = millis {
+            message.push_str(&format!(
+                "; try again in {}.{:03}s",
+                millis / 1000,
+                millis % 1000
+            ));
+        }
+        let (status, code) = (self.reason.status(), self.reason.code());
+        let mut response = own_error::respond(endpoint, status, code, &message, body);
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         let again = self.retry_after.is_some() && !self.never_fits();
         headers.insert(
             "x-should-retry",
             HeaderValue::from_static(if again { "true" } else { "false" }),
         );
-        if let (true, Some(wait)) = (again, self.retry_after) {
-            let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        if let (true, Some(millis)) = (again, millis) {
             headers.insert("retry-after-ms", HeaderValue::from(millis));
             headers.insert(
                 header::RETRY_AFTER,
@@ -172,64 +182,6 @@ impl Refused {
         response.extensions_mut().insert(self);
         response
     }
-
-    fn document(&self, endpoint: Endpoint) -> Bytes {
-        let code = self.reason.code();
-        let mut message = self.reason.sentence().to_owned();
-        if let Some(limit) = &self.limit {
-            message.push_str(" (limit: ");
-            message.push_str(limit);
-            message.push(')');
-        }
-        if let Some(wait) = self.retry_after {
-            message.push_str(&format!("; try again in {:.3}s", wait.as_secs_f64()));
-        }
-        document(endpoint, self.reason.status(), code, &message)
-    }
-}
-
-/// An error document in the shape of the endpoint's provider.
-pub(crate) fn document(
-    endpoint: Endpoint,
-    status: StatusCode,
-    code: &'static str,
-    message: &str,
-) -> Bytes {
-    let limited = status == StatusCode::TOO_MANY_REQUESTS;
-    let value = match endpoint {
-        Endpoint::AnthropicMessages | Endpoint::AnthropicComplete => serde_json::json!({
-            "type": "error",
-            "error": {
-                "type": if limited { "rate_limit_error" } else { "api_error" },
-                "message": message,
-                "code": code,
-            },
-        }),
-        Endpoint::GenerateContent
-        | Endpoint::EmbedContent
-        | Endpoint::Predict
-        | Endpoint::Interactions => serde_json::json!({
-            "error": {
-                "code": status.as_u16(),
-                "message": message,
-                "status": match status {
-                        StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
-                        StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
-                        _ => "FAILED_PRECONDITION",
-                    },
-                "reason": code,
-            },
-        }),
-        _ => serde_json::json!({
-            "error": {
-                "message": message,
-                "type": if limited { "rate_limit_error" } else { "api_error" },
-                "param": null,
-                "code": code,
-            },
-        }),
-    };
-    Bytes::from(value.to_string())
 }
 
 /// A request's extensions without what is not ours.

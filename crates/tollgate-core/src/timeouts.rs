@@ -10,10 +10,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 
 use crate::{
-    extensions::document,
+    own_error,
     wire::{outcome::TimeoutKind, prompt::Endpoint},
 };
 
@@ -121,14 +121,8 @@ impl TimedOut {
             _ => ("first_byte_timeout", "No answer came"),
         };
         let message = format!("{sentence} within {:.3}s", self.after.as_secs_f64());
-        let document = document(endpoint, StatusCode::GATEWAY_TIMEOUT, code, &message);
-        let length = document.len();
-        let mut response = Response::new(body(document));
-        *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-        let headers = response.headers_mut();
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(header::CONTENT_TYPE, json);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        let status = StatusCode::GATEWAY_TIMEOUT;
+        let mut response = own_error::respond(endpoint, status, code, &message, body);
         response.extensions_mut().insert(self);
         response
     }

@@ -35,8 +35,10 @@ pub fn readable<B: Body>(request: &Request<B>, cap: u64) -> bool {
         .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     // A missing content type is common in hand-written clients; a form or an upload always has one.
     let json = headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
-        let kind = kind.as_bytes();
-        kind.windows(4)
+        // What stands behind the semicolon is anything, a boundary for one.
+        let kind = kind.as_bytes().split(|byte| *byte == b';').next();
+        kind.unwrap_or_default()
+            .windows(4)
             .any(|word| word.eq_ignore_ascii_case(b"json"))
     });
     !encoded

@@ -32,17 +32,28 @@ impl ContentType {
             Self::Ndjson
         } else if is("application/vnd.amazon.eventstream") {
             Self::Frames
-        } else if essence.ends_with("json") {
+        } else if ends_with(essence, "json") {
             Self::Json
-        } else if essence.starts_with("text/") {
+        } else if starts_with(essence, "text/") {
             Self::Text
         } else if ["audio/", "image/", "video/"]
             .iter()
-            .any(|kind| essence.starts_with(kind))
+            .any(|kind| starts_with(essence, kind))
         {
             Self::Binary
         } else {
             Self::Unknown
         }
     }
+}
+
+fn starts_with(text: &str, word: &str) -> bool {
+    let head = text.as_bytes().get(..word.len());
+    head.is_some_and(|head| head.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn ends_with(text: &str, word: &str) -> bool {
+    let from = text.len().checked_sub(word.len());
+    let tail = from.and_then(|from| text.as_bytes().get(from..));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(word.as_bytes()))
 }
