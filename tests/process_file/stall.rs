@@ -18,7 +18,6 @@ fn a_stalled_answer_ends_in_an_error_row_and_holds_up_nothing() {
     let job = Job::of((0..3).map(chat));
     let args = ["--timeout-secs", "0.5", "--max-attempts", "2"];
     let output = job.run(&provider, &args);
-    assert_eq!(output.status.code(), Some(1));
     assert_eq!(said(&output, "results"), 2);
     assert_eq!(said(&output, "errors"), 1);
     let lines = job.lines();
