@@ -6,7 +6,7 @@ use crate::common::{Job, Provider, chat, said};
 #[test]
 fn a_stalled_answer_ends_in_an_error_row_and_holds_up_nothing() {
     let provider = Provider::with_faults(SimProvider::builder(), |document| {
-        if document["metadata"]["id"] == 1 {
+        if document["messages"][0]["content"] == "row 1" {
             Fault::StallBody {
                 bytes: 10,
                 cut_after: None,
