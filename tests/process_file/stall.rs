@@ -24,5 +24,5 @@ fn a_stalled_answer_ends_in_an_error_row_and_holds_up_nothing() {
     let failed = lines.iter().find(|line| line["error"].is_object());
     let failed = failed.expect("an error row");
     assert_eq!(failed["metadata"]["id"], 1);
-    assert_eq!(failed["error"]["type"], "timeout", "{failed}");
+    assert_eq!(failed["error"]["code"], "idle_timeout", "{failed}");
 }
