@@ -1,5 +1,5 @@
 //! Sums over records that lose nothing.
-use std::time::Duration;
+use std::{ops::AddAssign, time::Duration};
 
 use rusqlite::Row;
 use tollgate_core::price::Pico;
@@ -34,6 +34,24 @@ pub struct Sums {
     pub cost_at_least: u64,
     /// From begin to end, all together.
     pub duration: Duration,
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        let add = |mine: &mut u64, theirs: u64| *mine = mine.saturating_add(theirs);
+        add(&mut self.records, other.records);
+        add(&mut self.requests, other.requests);
+        add(&mut self.failed, other.failed);
+        add(&mut self.partial, other.partial);
+        add(&mut self.unpriced, other.unpriced);
+        add(&mut self.cost_at_least, other.cost_at_least);
+        self.input = self.input.saturating_add(other.input);
+        self.cached_input = self.cached_input.saturating_add(other.cached_input);
+        self.output = self.output.saturating_add(other.output);
+        self.reasoning = self.reasoning.saturating_add(other.reasoning);
+        self.cost = self.cost + other.cost;
+        self.duration = self.duration.saturating_add(other.duration);
+    }
 }
 
 impl Sums {
