@@ -1,22 +1,26 @@
 """Runs every example that is not run elsewhere in the gate, each with the arguments it needs to end by itself."""
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
 import tomllib
 
-with open("examples/Cargo.toml", "rb") as manifest:
-    examples = [e["name"] for e in tomllib.load(manifest)["example"]]
+examples = []
+for manifest in [pathlib.Path("examples/Cargo.toml"), *pathlib.Path("examples").glob("*/Cargo.toml")]:
+    manifest = tomllib.loads(manifest.read_text())
+    examples += [(manifest["package"]["name"], example["name"]) for example in manifest["example"]]
+packages = [part for package in sorted({package for package, _ in examples}) for part in ("-p", package)]
 recorded = os.environ.get("TOLLGATE_RECORDED", "crates/tollgate-core/tests/fixtures")
 # None: the README's main job, run by itself.
 arguments = {"process_file": None, "figures": ["--help"], "read_recorded": [recorded]}
-subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "tollgate-examples", "--examples"], check=True)
-for name in examples:
+subprocess.run(["cargo", "build", "--quiet", "--release", *packages, "--examples"], check=True)
+for package, name in examples:
     args = arguments.get(name, [])
     if args is None:
         continue
     print("$", name, *args, flush=True)
-    command = ["cargo", "run", "--quiet", "--release", "-p", "tollgate-examples", "--example", name, "--", *args]
+    command = ["cargo", "run", "--quiet", "--release", "-p", package, "--example", name, "--", *args]
     with tempfile.TemporaryFile() as out:
         done = subprocess.run(command, stdout=out, timeout=300)
         size = os.fstat(out.fileno()).st_size

@@ -29,10 +29,10 @@ use crate::figures::DAY;
 
 /// A model, its limits by the minute, its share of the calls in per cent, and whether it has a price.
 const MODELS: [(&str, u64, u64, u32); 3] = [
-    ("gpt-5-mini", 60, 60_000, 70),
-    ("gpt-5", 20, 40_000, 26),
+    ("gpt-5-mini", 40, 40_000, 70),
+    ("gpt-5", 15, 20_000, 26),
     // Of its own making, so no table has its price.
-    ("support-tuned", 20, 20_000, 4),
+    ("support-tuned", 10, 10_000, 4),
 ];
 
 const USERS: u64 = 12;
@@ -151,7 +151,7 @@ impl Schedule {
         } else {
             0.0
         };
-        (0.6 + 22.0 * hill + batch) * self.share
+        (0.4 + 7.0 * hill + batch) * self.share
     }
 }
 
@@ -224,6 +224,7 @@ fn request(model: &str, rng: &mut Rng) -> Result<(Request<Full<Bytes>>, Duration
     let patience = Duration::from_secs(if rng.u32(..50) == 0 { 1 } else { 600 });
     let request = Request::post("https://provider.example/v1/chat/completions")
         .header("content-type", "application/json")
+        .header("authorization", "Bearer sk-demonstration")
         .extension(CallOptions::new().principal_digest(Principal::from_digest(
             user.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         )))

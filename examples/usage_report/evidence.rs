@@ -144,6 +144,11 @@ fn column(
         _ => "–".to_owned(),
     };
     let records = u128::from(all.records.max(1));
+    let priced = reader.sums(calls)?;
+    let money = |amount| match priced.unpriced < priced.records {
+        true => dollars(amount),
+        false => "unknown".to_owned(),
+    };
     Ok(vec![
         count(requests.peak),
         count(requests.p95),
@@ -159,8 +164,8 @@ fn column(
         count(minutes.len() as u64),
         share(refused, all.records),
         count(reader.principals(calls)?),
-        dollars(Pico::new(mean)),
-        dollars(spent.iter().max().copied().unwrap_or_default()),
+        money(Pico::new(mean)),
+        money(spent.iter().max().copied().unwrap_or_default()),
         format!(
             "{} + {}",
             count(all.input / records),

@@ -48,7 +48,7 @@ impl Report {
     pub const NOTES: [&'static str; 3] = [
         "A cost is a sum over what is priced; \"at least\" says that some calls are not, or that an answer was cut off. Unknown is not zero.",
         "Peaks and 95th percentiles are over whole minutes in UTC in which there was traffic. What a layer refused before it was sent is not in them.",
-        "Requests are dated by when they were sent where a recorder stands inside the budget; elsewhere by the first token, for how long they waited is not known.",
+        "Requests are dated by when they were sent where a recorder stands inside the budget; elsewhere by the head of the answer, for how long they waited is not known.",
     ];
 
     /// Reads it.
@@ -125,7 +125,7 @@ impl Report {
             days,
             step,
             latency: reader.spread_per(step, Measure::Duration, &sent)?,
-            first_token: reader.spread_per(step, Measure::FirstToken, &sent)?,
+            first_token: reader.spread_per(step, Measure::FirstToken, &sent.streams())?,
         })
     }
 

@@ -29,6 +29,8 @@ pub enum By {
     Model,
     /// Whom it was done for: sixteen hexadecimal digits.
     Principal,
+    /// The API key, by its digest: sixteen hexadecimal digits.
+    Key,
     /// Why generation ended, in our words.
     Finish,
     /// What the answer meant.
@@ -41,7 +43,8 @@ impl By {
     fn column(self) -> &'static str {
         match self {
             Self::Model => "model",
-            Self::Principal => "printf('%016x', principal)",
+            Self::Principal => "iif(principal IS NULL, NULL, printf('%016x', principal))",
+            Self::Key => "iif(key IS NULL, NULL, printf('%016x', key))",
             Self::Finish => "finish",
             Self::Outcome => "coalesce(refused, outcome)",
             Self::Endpoint => "endpoint",
@@ -147,13 +150,8 @@ impl Reader {
         select: &Select,
     ) -> Result<Vec<(Option<String>, Sums)>, LedgerError> {
         let (condition, values) = select.condition();
-        let empty = if by == By::Principal {
-            "principal IS NULL"
-        } else {
-            "0"
-        };
         let sql = format!(
-            "SELECT iif({empty}, NULL, {}) AS name, {} FROM record WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1",
+            "SELECT {}, {} FROM record WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1",
             by.column(),
             Sums::columns(select)
         );

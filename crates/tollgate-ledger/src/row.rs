@@ -16,11 +16,11 @@ use tollgate_usage::{Completion, RecordKind, UsageRecord};
 const NAME: usize = 200;
 
 const RECORD: &str = "INSERT INTO record (
-    call, kind, nested, attempt, started_us, duration_us, first_token_us, principal, endpoint, stream, background,
+    call, kind, nested, attempt, started_us, duration_us, head_us, first_token_us, principal, key, endpoint, stream, background,
     model_asked, model_served, model, target, position, status, outcome, refused, completion, bytes_received, has_usage,
     input, cached_input, cache_write, cache_write_1h, output, reasoning, audio_input, audio_output, total,
-    estimated_output, cost_pico, bounds, finish, finish_reason, service_tier, response_id
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    estimated_output, hosted_tools, cost_pico, bounds, finish, finish_reason, service_tier, response_id
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const ATTEMPT: &str = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING";
@@ -62,8 +62,10 @@ impl<'db> Insert<'db> {
             record.attempt,
             date(record.started),
             micros(record.duration),
+            record.time_to_head.map(micros),
             record.time_to_first_token.map(micros),
             record.principal.map(|who| who.digest().cast_signed()),
+            record.key.map(|key| key.digest().cast_signed()),
             record.endpoint.as_str(),
             record.stream,
             record.background,
@@ -88,6 +90,7 @@ impl<'db> Insert<'db> {
             bounds.count(7, usage.audio_output),
             bounds.count(8, usage.total),
             bounds.count(9, record.estimated_output),
+            record.hosted_tools,
             bounds.cost(record.cost),
             bounds.0,
             record.finish.map(|finish| finish.as_str()),

@@ -22,6 +22,8 @@ pub struct Select {
     until: Option<SystemTime>,
     model: Option<String>,
     principal: Option<Principal>,
+    key: Option<Principal>,
+    streams: bool,
 }
 
 impl Select {
@@ -36,7 +38,7 @@ impl Select {
     /// What was sent to the provider, dated by when: for rates, and for how fast the provider answers.
     ///
     /// Where a recorder stands inside the budget, these are its records, one for each request. Where none does, these are the calls, and
-    /// as it is not known how long one had to wait before it was sent it is dated by its first token, or else by its end. What
+    /// as it is not known how long one had to wait before it was sent it is dated by its answer's head, or else by its end. What
     /// a layer of ours refused was not sent.
     #[must_use]
     pub fn sent() -> Self {
@@ -70,11 +72,24 @@ impl Select {
 
     /// Only what was done for this user or tenant.
     ///
-    /// [`Principal::of`] has another key in each process. What is to be found again later must come from
-    /// [`Principal::from_digest`], with a key of yours.
+    /// Digests are other ones in each process, unless all of them [set the same key](Principal::set_key) first.
     #[must_use]
     pub fn principal(mut self, who: Principal) -> Self {
         self.principal = Some(who);
+        self
+    }
+
+    /// Only what went out with this API key, by its [digest](Principal::of_credential).
+    #[must_use]
+    pub fn key(mut self, key: Principal) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Only streams.
+    #[must_use]
+    pub fn streams(mut self) -> Self {
+        self.streams = true;
         self
     }
 
@@ -84,7 +99,7 @@ impl Select {
             false => "started_us",
             // Saturated numbers are possible: a sum that does not fit becomes a real, which a cast takes back.
             true => {
-                "CAST(started_us + iif(kind = 'attempt', 0, coalesce(first_token_us, duration_us)) AS INTEGER)"
+                "CAST(started_us + iif(kind = 'attempt', 0, coalesce(head_us, duration_us)) AS INTEGER)"
             }
         }
     }
@@ -121,6 +136,12 @@ impl Select {
         }
         if let Some(who) = self.principal {
             and(" AND principal = ?", who.digest().cast_signed().into());
+        }
+        if let Some(key) = self.key {
+            and(" AND key = ?", key.digest().cast_signed().into());
+        }
+        if self.streams {
+            condition.push_str(" AND stream");
         }
         (condition, values)
     }

@@ -210,7 +210,7 @@ async fn a_call_that_two_recorders_saw_is_summed_up_once_and_was_sent_when_the_i
     ledger.record(&call);
     // Another that only the outer one saw, and one that was never sent.
     let mut other = served(2, 0);
-    other.time_to_first_token = Some(Duration::from_secs(61));
+    other.time_to_head = Some(Duration::from_secs(61));
     ledger.record(&other);
     let mut refused = served(3, 0);
     refused.refused = Some(tollgate_core::extensions::Reason::QueueFull);
@@ -243,6 +243,8 @@ async fn a_selection_is_by_time_model_and_principal() {
     for n in 0..10 {
         let mut record = served(n, n * 60);
         record.principal = Some(Principal::from_digest(n % 2));
+        record.key = Some(Principal::from_digest(u64::MAX - n % 3));
+        record.stream = n == 7;
         record.model_served = (n < 4).then(|| "other".into());
         record.duration = Duration::from_millis(n + 1);
         ledger.record(&record);
@@ -270,6 +272,16 @@ async fn a_selection_is_by_time_model_and_principal() {
                 .model("other")
         ),
         2
+    );
+    assert_eq!(
+        records(&Select::calls().key(Principal::from_digest(u64::MAX))),
+        4
+    );
+    assert_eq!(records(&Select::calls().streams()), 1);
+    let keys = reader.sums_by(By::Key, &Select::calls()).unwrap();
+    assert_eq!(
+        (keys[0].0.as_deref(), keys.len()),
+        (Some("ffffffffffffffff"), 4)
     );
     assert_eq!(reader.principals(&Select::calls()).unwrap(), 2);
     let by = reader.sums_by(By::Principal, &Select::calls()).unwrap();

@@ -117,7 +117,7 @@ fn the_evidence_has_peaks_percentiles_users_and_cost_an_hour() {
             .parse()
             .unwrap_or_else(|_| panic!("{cell:?} in {:?}", table.rows[line][0]))
     };
-    for (model, requests, tokens) in [("gpt-5-mini", 60.0, 60_000.0), ("gpt-5", 20.0, 40_000.0)] {
+    for (model, requests, tokens) in [("gpt-5-mini", 40.0, 40_000.0), ("gpt-5", 15.0, 20_000.0)] {
         let (peak, p95) = (cell(0, model), cell(1, model));
         assert!(0.0 < p95 && p95 <= peak, "{model}: {p95} of {peak}");
         assert_eq!(cell(2, model), requests, "the limit, from the headers");

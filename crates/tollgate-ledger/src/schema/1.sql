@@ -11,9 +11,12 @@ CREATE TABLE record (
     attempt INTEGER NOT NULL,
     started_us INTEGER NOT NULL,
     duration_us INTEGER NOT NULL,
+    -- From the begin to the answer's head, and to the first generated content.
+    head_us INTEGER,
     first_token_us INTEGER,
-    -- A digest, never a name.
+    -- Digests, never names or keys.
     principal INTEGER,
+    key INTEGER,
     endpoint TEXT NOT NULL,
     stream INTEGER NOT NULL,
     background INTEGER NOT NULL,
@@ -43,6 +46,7 @@ CREATE TABLE record (
     audio_output INTEGER,
     total INTEGER,
     estimated_output INTEGER,
+    hosted_tools INTEGER NOT NULL,
     -- 10^-12 dollars; NULL is unknown, which is not zero.
     cost_pico INTEGER,
     -- Which numbers are lower bounds: bit 0 is input, in the order above, bit 9 is estimated_output, bit 10 the cost.
