@@ -16,8 +16,9 @@ use crate::{
         rate::{NEVER, Nanos},
     },
     memory::Memory,
-    platform::{Sleep, sleep_until},
+    platform::{self, Sleep, sleep_until},
     store::{Ask, Reservation, Settle, Ticket},
+    telemetry,
 };
 
 /// The wait for admission to a [`Budget`](crate::Budget).
@@ -39,7 +40,7 @@ pub struct Acquire {
 enum State {
     /// Not polled yet.
     Asking(Ask, Instant),
-    Waiting(InLine),
+    Waiting(InLine, Instant),
     Done,
 }
 
@@ -102,16 +103,20 @@ impl Future for Acquire {
             let arrival = arrival(memory, asked_at, ask);
             match memory.step(|core, wakes| core.arrive(now, &arrival, wakes)) {
                 Arrived::Admitted(ticket) => return Poll::Ready(Ok(hold(&this.memory, ticket))),
-                Arrived::Refused(refused) => return Poll::Ready(Err(refused)),
+                Arrived::Refused(refused) => {
+                    telemetry::refused(&refused);
+                    return Poll::Ready(Err(refused));
+                }
                 Arrived::Waiting(ticket) => {
-                    this.state = State::Waiting(InLine {
+                    let line = InLine {
                         memory: Arc::clone(&this.memory),
                         ticket: Some(ticket),
-                    });
+                    };
+                    this.state = State::Waiting(line, asked_at);
                 }
             }
         }
-        let State::Waiting(line) = &mut this.state else {
+        let State::Waiting(line, asked_at) = &mut this.state else {
             panic!("polled again after it was ready");
         };
         let ticket = line.ticket.expect("polled again after it was ready");
@@ -121,10 +126,12 @@ impl Future for Acquire {
             match heard {
                 Heard::Admitted => {
                     line.ticket = None;
+                    telemetry::admitted(|| platform::now().saturating_duration_since(*asked_at));
                     return Poll::Ready(Ok(hold(&this.memory, ticket)));
                 }
                 Heard::Refused(refused) => {
                     line.ticket = None;
+                    telemetry::refused(&refused);
                     return Poll::Ready(Err(refused));
                 }
                 Heard::Waiting(until) => {
@@ -157,7 +164,7 @@ fn hold(memory: &Arc<Memory>, ticket: u64) -> Reservation {
 impl fmt::Debug for Acquire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acquire")
-            .field("waiting", &matches!(self.state, State::Waiting(_)))
+            .field("waiting", &matches!(self.state, State::Waiting(..)))
             .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     memory::Memory,
     platform,
     scope::{Asking, Keys, Look},
-    snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot},
+    snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot, ShadowSnapshot},
     store::{Ask, BudgetStore},
 };
 
@@ -101,6 +101,12 @@ fn snapshot(core: &mut Core, now: Nanos) -> BudgetSnapshot {
         queued_bytes,
         in_flight: core.in_flight(),
         unpriced: core.unpriced(),
+        shadow: core.shadowed().map(|seen| ShadowSnapshot {
+            admitted: seen.admitted,
+            waited: seen.waited,
+            refused: seen.refused,
+            longest_wait: Duration::from_nanos(seen.longest),
+        }),
         gated: core.gated(now).map(Duration::from_nanos),
     }
 }

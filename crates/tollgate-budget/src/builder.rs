@@ -54,6 +54,8 @@ pub struct BudgetBuilder {
     keys: usize,
     queue_len: usize,
     queue_bytes: u64,
+    size_classes: bool,
+    shadow: bool,
     max_wait: Duration,
     oversized: Oversized,
     charging: Charging,
@@ -71,6 +73,8 @@ impl BudgetBuilder {
             keys: 10_000,
             queue_len: 10_000,
             queue_bytes: 256 << 20,
+            size_classes: false,
+            shadow: false,
             max_wait: Duration::from_secs(90),
             oversized: Oversized::default(),
             charging: Charging::default(),
@@ -119,6 +123,28 @@ impl BudgetBuilder {
     /// Most requests that may wait. Default 10,000.
     pub fn queue_len(mut self, requests: usize) -> Self {
         self.queue_len = requests;
+        self
+    }
+
+    /// Lets requests of unlike size wait in lines of their own, so that small ones need not wait behind large ones.
+    /// Default: no, first come is first served within a principal and priority.
+    ///
+    /// For interactive traffic. There are four classes: up to a 64th of the scarcest limit, up to a 16th, up to a quarter,
+    /// and above. They weigh 4, 3, 2 and 1, so none starves; a principal whose requests are of several sizes counts once for
+    /// each. A batch had better leave it off: where requests and tokens both bind, any order but that of arrival
+    /// costs throughput.
+    pub fn size_classes(mut self, on: bool) -> Self {
+        self.size_classes = on;
+        self
+    }
+
+    /// Decides and enforces nothing: every request passes at once, as it is, and what would have waited or been refused
+    /// is counted in [`BudgetSnapshot::shadow`](crate::BudgetSnapshot::shadow) and told to `tracing`. Default: no.
+    ///
+    /// To try limits on live traffic. The books are kept as always, so they can show more than the limit; a predicted wait
+    /// is then the one that this much work would have had.
+    pub fn shadow(mut self, on: bool) -> Self {
+        self.shadow = on;
         self
     }
 
@@ -213,6 +239,8 @@ impl BudgetBuilder {
             learn: self.learn,
             usual: narrow(self.learn_period.as_nanos()),
             keys: self.keys,
+            size_classes: self.size_classes,
+            shadow: self.shadow,
         };
         let mut charging = self.charging;
         if let Some(policy) = self.on_drop {

@@ -129,6 +129,7 @@ mod scope;
 mod service;
 mod snapshot;
 mod store;
+mod telemetry;
 mod used;
 
 pub use acquire::Acquire;
@@ -144,7 +145,7 @@ pub use limit::{
 };
 pub use scope::{Asking, Keys};
 pub use service::TokenBudget;
-pub use snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot};
+pub use snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot, ShadowSnapshot};
 pub use store::{
     Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settle, Settlement, Ticket,
 };

@@ -17,6 +17,7 @@ use crate::{
     platform::{Mutex, MutexGuard, now},
     scope::Look,
     store::{Observation, Settle, Settlement, Ticket},
+    telemetry::Event,
 };
 
 /// A budget's books in this process.
@@ -62,10 +63,14 @@ impl Memory {
     /// Uses the state machine, then wakes whom it names.
     pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Core, &mut Vec<Waker>) -> R) -> R {
         let mut wakes = Vec::new();
-        let result = step(&mut self.lock(), &mut wakes);
+        let (result, events) = {
+            let mut core = self.lock();
+            (step(&mut core, &mut wakes), core.events())
+        };
         for waker in wakes {
             waker.wake();
         }
+        events.iter().for_each(Event::tell);
         result
     }
 

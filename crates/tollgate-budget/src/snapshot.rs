@@ -22,6 +22,8 @@ pub struct BudgetSnapshot {
     pub unpriced: u64,
     /// Where the provider was seen to charge otherwise than the profile says, by model where models matter.
     pub charging: Vec<ChargingSnapshot>,
+    /// What would have been done so far, in shadow mode ([`shadow`](crate::BudgetBuilder::shadow)).
+    pub shadow: Option<ShadowSnapshot>,
     /// How long the gate stays shut after a refusal of the provider's.
     pub gated: Option<Duration>,
 }
@@ -44,6 +46,20 @@ pub struct ChargingSnapshot {
     pub charged: Option<Charged>,
     /// Answers to lone requests that did not fit the rule in force; grows only.
     pub mismatches: u64,
+}
+
+/// What a budget in shadow mode would have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShadowSnapshot {
+    /// Requests that would have passed at once.
+    pub admitted: u64,
+    /// Requests that would have waited.
+    pub waited: u64,
+    /// Requests that would have been refused.
+    pub refused: u64,
+    /// The longest wait that was predicted.
+    pub longest_wait: Duration,
 }
 
 /// One limit at one instant.

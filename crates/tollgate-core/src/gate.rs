@@ -58,6 +58,12 @@ impl Gate {
         self.opens_at(now) <= now
     }
 
+    /// Whether the last refusal is not forgotten yet: it is shut, or passes at a pace.
+    #[must_use]
+    pub fn is_careful(&self) -> bool {
+        self.paced_until > 0
+    }
+
     /// For how long it stays shut; `None` if it is open, also if only one at a time may pass.
     #[must_use]
     pub fn shut_for(&self, now: u64) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! Who goes next: start-time fair queueing.
 //!
-//! Waiting requests form flows (one for each principal, priority and lane). Within a flow it is first in, first out.
+//! Waiting requests form flows (one for each principal, priority, lane and, by choice, size). Within a flow it is first in, first out.
 //! Between flows the one goes first whose share is furthest behind: a request's tag is its flow's last tag plus what the
 //! one before it cost, in the scarcest of the limits, divided by the flow's weight; a flow that comes new starts at the
 //! tag that was served last, so nobody saves up while idle. Weights are shares: nobody starves.
@@ -22,6 +22,8 @@ pub(crate) struct FlowKey {
     pub(crate) principal: Option<u64>,
     pub(crate) weight: u32,
     pub(crate) lane: u32,
+    /// Where like is kept with like ([`size_classes`](crate::BudgetBuilder::size_classes)).
+    pub(crate) size: u8,
 }
 
 /// Where an entry stands.
@@ -303,6 +305,7 @@ mod tests {
             principal: Some(principal),
             weight,
             lane: 0,
+            size: 0,
         }
     }
 

@@ -16,7 +16,30 @@ use crate::{
         rule::{Rule, Unknown},
     },
     limit::{Exhausted, Unit},
+    telemetry::Event,
 };
+
+/// What is to become of a request that comes.
+enum Turn {
+    Now,
+    Waits {
+        flow: FlowKey,
+        until: Nanos,
+        /// As predicted; `None`: nobody knows.
+        wait: Option<Nanos>,
+    },
+    Refused(Refused),
+}
+
+/// Requests of up to a 64th of the scarcest limit, a 16th, a quarter, and above.
+fn size_class(share: u64) -> u8 {
+    match share {
+        ..=0x0400_0000 => 0,
+        ..=0x1000_0000 => 1,
+        ..=0x4000_0000 => 2,
+        _ => 3,
+    }
+}
 
 impl Core {
     /// A request comes: it goes at once if nobody waits and it fits; else it waits, or is refused.
@@ -26,8 +49,9 @@ impl Core {
         arrival: &Arrival,
         wakes: &mut Vec<Waker>,
     ) -> Arrived {
-        if let Some(refused) = self.unknown(arrival) {
-            return Arrived::Refused(refused);
+        let unknown = self.unknown(arrival);
+        if let (Some(refused), false) = (&unknown, self.bounds.shadow) {
+            return Arrived::Refused(refused.clone());
         }
         let ticket = self.enter(now, arrival);
         let id = index_of(ticket);
@@ -35,26 +59,53 @@ impl Core {
         if !self.queue.is_empty() && self.next <= now {
             self.pump(now, wakes);
         }
+        let turn = match unknown {
+            Some(refused) => Turn::Refused(refused),
+            None => self.turn(now, id, arrival),
+        };
+        if self.bounds.shadow {
+            self.note(turn, arrival);
+            self.admit(now, id);
+            self.entries[id].phase = Phase::Held;
+            return Arrived::Admitted(ticket);
+        }
+        match turn {
+            Turn::Now => {
+                self.admit(now, id);
+                self.entries[id].phase = Phase::Held;
+                Arrived::Admitted(ticket)
+            }
+            Turn::Refused(refused) => {
+                self.leave_entry(id);
+                Arrived::Refused(refused)
+            }
+            Turn::Waits { flow, until, .. } => {
+                self.wait_in_line(ticket, flow, arrival.bytes, until);
+                self.pump(now, wakes);
+                match self.entries[id].phase {
+                    // Alone in its flow, while the others wait for something of their own.
+                    Phase::Granted => {
+                        self.entries[id].phase = Phase::Held;
+                        Arrived::Admitted(ticket)
+                    }
+                    _ => Arrived::Waiting(ticket),
+                }
+            }
+        }
+    }
+
+    /// Whether a request may go, is to wait, or is refused.
+    fn turn(&mut self, now: Nanos, id: usize, arrival: &Arrival) -> Turn {
         let fit = self.fit(now, id);
         match fit {
             Fit::Never(account) => {
-                self.leave_entry(id);
-                return Arrived::Refused(self.refusal(Reason::NeverFits, Some(account), None));
+                return Turn::Refused(self.refusal(Reason::NeverFits, Some(account), None));
             }
             Fit::Refuse(account, at) => {
-                self.leave_entry(id);
-                let wait = at.saturating_sub(now);
-                return Arrived::Refused(self.refusal(
-                    Reason::Exhausted,
-                    Some(account),
-                    Some(wait),
-                ));
+                let wait = Some(at.saturating_sub(now));
+                return Turn::Refused(self.refusal(Reason::Exhausted, Some(account), wait));
             }
-            Fit::Now if self.queue.is_empty() => {
-                self.admit(now, id);
-                self.entries[id].phase = Phase::Held;
-                return Arrived::Admitted(ticket);
-            }
+            Fit::Now if self.queue.is_empty() => return Turn::Now,
             Fit::Now | Fit::Later { .. } => {}
         }
         let flow = self.flow_key(id, arrival);
@@ -64,23 +115,34 @@ impl Core {
             || self.queue_bytes.saturating_add(arrival.bytes) > self.bounds.queue_bytes;
         let until = arrival.until.min(now.saturating_add(self.bounds.max_wait));
         if full || at > until {
-            self.leave_entry(id);
             let reason = if full {
                 Reason::QueueFull
             } else {
                 Reason::WaitTooLong
             };
-            return Arrived::Refused(self.refusal(reason, account, Some(wait)));
+            return Turn::Refused(self.refusal(reason, account, Some(wait)));
         }
-        self.wait_in_line(ticket, flow, arrival.bytes, until);
-        self.pump(now, wakes);
-        match self.entries[id].phase {
-            // Alone in its flow, while the others wait for something of their own.
-            Phase::Granted => {
-                self.entries[id].phase = Phase::Held;
-                Arrived::Admitted(ticket)
+        let wait = match fit {
+            Fit::Later { at: NEVER, .. } => None,
+            _ => Some(wait),
+        };
+        Turn::Waits { flow, until, wait }
+    }
+
+    /// Counts what would have been done.
+    fn note(&mut self, turn: Turn, arrival: &Arrival) {
+        let model = arrival.model.clone();
+        match turn {
+            Turn::Now => self.shadowed.admitted += 1,
+            Turn::Waits { wait, .. } => {
+                self.shadowed.waited += 1;
+                self.shadowed.longest = self.shadowed.longest.max(wait.unwrap_or(0));
+                self.events.push(Event::WouldWait { wait, model });
             }
-            _ => Arrived::Waiting(ticket),
+            Turn::Refused(refused) => {
+                self.shadowed.refused += 1;
+                self.events.push(Event::WouldRefuse { refused, model });
+            }
         }
     }
 
@@ -149,12 +211,9 @@ impl Core {
 
     pub(super) fn wait_in_line(&mut self, ticket: u64, flow: FlowKey, bytes: u64, until: Nanos) {
         let id = index_of(ticket);
-        let mut share = 1;
+        let share = self.share(id);
         for take in &self.entries[id].takes {
-            let account = &mut self.accounts[take.account as usize];
-            account.backlog += u128::from(take.units);
-            let part = (u128::from(take.units) << 32) / u128::from(account.rate.amount);
-            share = share.max(narrow(part));
+            self.accounts[take.account as usize].backlog += u128::from(take.units);
         }
         let place = self.queue.push(flow, ticket, share);
         self.queue_bytes = self.queue_bytes.saturating_add(bytes);
@@ -169,11 +228,29 @@ impl Core {
         };
     }
 
+    /// What a request costs of the scarcest limit, in 2^-32.
+    fn share(&self, id: usize) -> u64 {
+        let part = |take: &Take| {
+            let amount = self.accounts[take.account as usize].rate.amount;
+            narrow((u128::from(take.units) << 32) / u128::from(amount))
+        };
+        let takes = self.entries[id].takes.iter();
+        takes.map(part).max().unwrap_or(0).max(1)
+    }
+
     pub(super) fn flow_key(&self, id: usize, arrival: &Arrival) -> FlowKey {
+        let (size, boost) = match self.bounds.size_classes {
+            true => {
+                let size = size_class(self.share(id));
+                (size, 4 - u32::from(size))
+            }
+            false => (0, 1),
+        };
         FlowKey {
             principal: arrival.principal.map(Principal::digest),
-            weight: arrival.weight,
+            weight: arrival.weight.saturating_mul(boost),
             lane: self.entries[id].lane,
+            size,
         }
     }
 

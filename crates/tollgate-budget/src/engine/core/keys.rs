@@ -10,6 +10,7 @@ use crate::{
         rule::Rule,
     },
     limit::Scope,
+    telemetry::Event,
 };
 
 impl Core {
@@ -176,6 +177,12 @@ impl Core {
             let account = self.open(rule, key);
             let over = self.rules[rule as usize].units(&over).unwrap_or(0);
             self.accounts[account as usize].learned(now, rate, over);
+            self.events.push(Event::LimitLearned {
+                limit: self.rules[rule as usize].name.clone(),
+                amount: rate.amount,
+                period: rate.period,
+                model: self.lanes[lane as usize].model.clone(),
+            });
             self.lanes[lane as usize].learned.push(account);
             self.book_all(now, lane, account);
             for stated in stated.iter().filter(|stated| stated.unit == unit) {

@@ -11,6 +11,7 @@ use crate::{
     },
     limit::Unit,
     store::Settlement,
+    telemetry::Event,
 };
 
 impl Core {
@@ -69,6 +70,10 @@ impl Core {
                 continue;
             }
             longest = longest.max(account.rate.period);
+            let before = (
+                account.rate.amount,
+                account.book.enforcement(rule.enforcement),
+            );
             let arrival = self
                 .skew
                 .arrival(sent, now, head.processing, account.rate.period);
@@ -121,6 +126,23 @@ impl Core {
                     account.refused(now, sent, take.units, wait, stated.as_ref());
                 }
             }
+            let model = &self.lanes[lane as usize].model;
+            if account.rate.amount != before.0 {
+                self.events.push(Event::LimitChanged {
+                    limit: rule.name.clone(),
+                    from: rule.whole(before.0.into()),
+                    to: rule.whole(account.rate.amount.into()),
+                    model: model.clone(),
+                });
+            }
+            let by = account.book.enforcement(rule.enforcement);
+            if by != before.1 {
+                self.events.push(Event::Enforced {
+                    limit: rule.name.clone(),
+                    by,
+                    model: model.clone(),
+                });
+            }
         }
         let told = if entry.settles {
             Charged::Settles
@@ -150,9 +172,21 @@ impl Core {
         match head.refusal {
             Some((_, wait)) => {
                 let longest = if longest == 0 { 120 * SECOND } else { longest };
+                let shut = gate.shut_for(now).is_some();
                 gate.refused(now, sent, wait, longest);
+                if let Some(wait) = gate.shut_for(now).filter(|_| !shut) {
+                    let model = lane.model.clone();
+                    self.events.push(Event::GateShut { model, wait });
+                }
             }
-            None => gate.served(sent, !head.stated.is_empty()),
+            None => {
+                let careful = gate.is_careful();
+                gate.served(sent, !head.stated.is_empty());
+                if careful && !gate.is_careful() {
+                    let model = lane.model.clone();
+                    self.events.push(Event::GateOpened { model });
+                }
+            }
         }
         if self.bounds.learn {
             let lane = self.entries[id].lane;

@@ -34,6 +34,7 @@ use crate::{
     charging::Cost,
     limit::{Enforcement, Scope, Unit},
     scope::Keys,
+    telemetry::Event,
 };
 
 /// How far back an answer's own processing time is trusted to date its count of a bucket.
@@ -61,6 +62,19 @@ pub(crate) struct Bounds {
     pub(crate) usual: Nanos,
     /// Keyed accounts and lanes that are kept.
     pub(crate) keys: usize,
+    /// Requests of like size make a line of their own.
+    pub(crate) size_classes: bool,
+    /// It decides, and lets everything pass.
+    pub(crate) shadow: bool,
+}
+
+/// What a budget in shadow mode would have done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shadowed {
+    pub(crate) admitted: u64,
+    pub(crate) waited: u64,
+    pub(crate) refused: u64,
+    pub(crate) longest: Nanos,
 }
 
 /// A request that comes.
@@ -258,6 +272,9 @@ pub(crate) struct Core {
     free: Vec<u32>,
     in_flight: usize,
     unpriced: u64,
+    shadowed: Shadowed,
+    /// What happened in this step, for the shell to tell.
+    events: Vec<Event>,
     keeper: Option<u64>,
     /// When somebody was last let out of the line.
     granted: Nanos,
@@ -305,6 +322,8 @@ impl Core {
             free: Vec::new(),
             in_flight: 0,
             unpriced: 0,
+            shadowed: Shadowed::default(),
+            events: Vec::new(),
             keeper: None,
             granted: 0,
             next: NEVER,
@@ -317,6 +336,16 @@ impl Core {
             core.global.push(account);
         }
         core
+    }
+
+    /// What happened since this was asked.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// What would have been done; `None` if it is done.
+    pub(crate) fn shadowed(&self) -> Option<Shadowed> {
+        self.bounds.shadow.then_some(self.shadowed)
     }
 
     pub(crate) fn queued(&self) -> (usize, u64) {

@@ -28,6 +28,8 @@ fn core(enforcement: Enforcement, queue_len: usize) -> Core {
             learn: false,
             usual: 60 * SECOND,
             keys: 10_000,
+            size_classes: false,
+            shadow: false,
         },
     )
 }
@@ -291,6 +293,8 @@ proptest! {
                 learn: true,
                 usual: 60 * SECOND,
             keys: 10_000,
+            size_classes: false,
+            shadow: false,
             };
             let mut core = Core::new(vec![rule], bounds);
             let mut now = 0u64;
