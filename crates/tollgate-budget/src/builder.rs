@@ -130,7 +130,7 @@ impl BudgetBuilder {
     /// Default: no, first come is first served within a principal and priority.
     ///
     /// For interactive traffic. There are four classes: up to a 64th of the scarcest limit, up to a 16th, up to a quarter,
-    /// and above. They weigh 4, 3, 2 and 1, so none starves; a principal whose requests are of several sizes counts once for
+    /// and above. They weigh 4, 3, 3 and 2, so none starves; a principal whose requests are of several sizes counts once for
     /// each. A batch had better leave it off: where requests and tokens both bind, any order but that of arrival
     /// costs throughput.
     pub fn size_classes(mut self, on: bool) -> Self {

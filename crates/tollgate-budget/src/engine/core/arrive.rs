@@ -33,12 +33,8 @@ enum Turn {
 
 /// Requests of up to a 64th of the scarcest limit, a 16th, a quarter, and above.
 fn size_class(share: u64) -> u8 {
-    match share {
-        ..=0x0400_0000 => 0,
-        ..=0x1000_0000 => 1,
-        ..=0x4000_0000 => 2,
-        _ => 3,
-    }
+    let above = |part: &u64| share > (1 << 32) / part;
+    [64, 16, 4].iter().filter(|part| above(part)).count() as u8
 }
 
 impl Core {
@@ -242,7 +238,7 @@ impl Core {
         let (size, boost) = match self.bounds.size_classes {
             true => {
                 let size = size_class(self.share(id));
-                (size, 4 - u32::from(size))
+                (size, [4, 3, 3, 2][usize::from(size)])
             }
             false => (0, 1),
         };
