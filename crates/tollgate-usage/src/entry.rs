@@ -107,9 +107,9 @@ impl Entry {
         self.sent += 1;
     }
 
-    /// The answer's head is here. Leaves the [`Tap`], unless a layer further in has, and the
+    /// The answer's head is here; `asked`: for usage, in the caller's place. Leaves the [`Tap`], unless a layer further in has, and the
     /// [`Call`].
-    pub(crate) fn head<B>(&mut self, response: &mut Response<B>) -> Option<Tapping> {
+    pub(crate) fn head<B>(&mut self, response: &mut Response<B>, asked: bool) -> Option<Tapping> {
         let status = response.status();
         let now = clock::wall();
         let record = &mut self.record;
@@ -139,7 +139,11 @@ impl Entry {
             return None;
         }
         // One that cannot read, such as one inside a decompressor, is of no use to us.
-        let inner = Tap::of(response).filter(|tap| tap.read(|seen| seen.answer().readable));
+        // One that reads what a decoder decodes in between does not know the offsets of what we see.
+        let useful = |tap: &Tap| {
+            tap.read(|seen| seen.answer().readable && !(asked && seen.reader().is_coded()))
+        };
+        let inner = Tap::of(response).filter(useful);
         if inner.is_some() {
             self.tap = inner;
             return None;

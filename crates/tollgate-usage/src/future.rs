@@ -202,7 +202,7 @@ fn answer<RB: Body<Data = Bytes>>(
     asked: bool,
 ) -> Response<ResponseBody<RB>> {
     let entry = guard.entry();
-    let tapping = entry.head(&mut response);
+    let tapping = entry.head(&mut response, asked);
     let cut = entry
         .tap()
         .filter(|_| asked && response.status().is_success())

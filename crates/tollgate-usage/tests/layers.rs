@@ -101,7 +101,7 @@ async fn a_caller_that_leaves_an_answer_that_was_held_whole_leaves_a_whole_recor
     assert_eq!(record.usage.output, Count::Exact(4));
 }
 
-// U17: without a decoder it is unknown, and never wrong.
+// U17: without a decoder, or where there is nothing in it, it is unknown and never wrong.
 #[tokio::test(start_paused = true)]
 async fn a_coded_answer_passes_and_its_usage_is_unknown() {
     let kept = Kept::default();

@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use super::usage::{Finish, Usage};
 
+#[cfg(feature = "decompression")]
+mod coding;
 mod content_type;
 mod reader;
 mod splitter;
@@ -63,7 +65,8 @@ pub struct Answer {
     pub response_id: Option<Box<str>>,
     /// What the body is.
     pub kind: BodyKind,
-    /// Whether the body can be read: false for an unknown coding, or beyond a cap.
+    /// Whether the body can be read: false for an unknown coding (each one without the feature
+    /// `decompression`), for a broken one, or beyond a cap.
     pub readable: bool,
 }
 
@@ -77,6 +80,8 @@ pub struct Caps {
     pub event: usize,
     /// One JSON document, in bytes. Default 8 MiB.
     pub document: usize,
+    /// What a compressed answer may decode to in all, in bytes. Default 64 MiB.
+    pub decoded: u64,
 }
 
 impl Default for Caps {
@@ -85,6 +90,7 @@ impl Default for Caps {
             line: 8 << 20,
             event: 8 << 20,
             document: 8 << 20,
+            decoded: 64 << 20,
         }
     }
 }

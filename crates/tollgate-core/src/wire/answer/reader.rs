@@ -4,7 +4,11 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
+#[cfg(feature = "decompression")]
+use super::coding::Decoder;
 use super::{Answer, BodyKind, Caps, content_type::ContentType, splitter::Splitter, state::State};
+#[cfg(feature = "decompression")]
+use crate::wire::usage::{Usage, tally::Tally};
 use crate::wire::{error, prompt::Endpoint, provider::frames, sse::Scanner};
 
 /// As much of an error that is no JSON as is kept.
@@ -45,6 +49,13 @@ pub struct AnswerReader {
     offset: u64,
     /// Where the first chunk begins that is not blank.
     begins: u64,
+    /// The bytes are compressed, so that no offset of an event is one of theirs.
+    coded: bool,
+    #[cfg(feature = "decompression")]
+    decoder: Option<Box<Decoder>>,
+    /// Bytes that were decoded so far.
+    #[cfg(feature = "decompression")]
+    decoded: u64,
 }
 
 /// What the body is taken for.
@@ -67,16 +78,22 @@ impl AnswerReader {
     /// A reader for the answer to a request to `endpoint`.
     #[must_use]
     pub fn new(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap) -> Self {
-        let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|coding| {
+        let coding = headers.get(header::CONTENT_ENCODING).filter(|coding| {
             !coding.is_empty() && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
         });
+        #[cfg(feature = "decompression")]
+        let decoder = coding.and_then(|coding| Decoder::new(coding.as_bytes()));
+        #[cfg(feature = "decompression")]
+        let opaque = coding.is_some() && decoder.is_none();
+        #[cfg(not(feature = "decompression"))]
+        let opaque = coding.is_some();
         let mut state = State::new(endpoint, status, headers);
-        if coded {
+        if opaque {
             state.answer.readable = false;
             state.answer.kind = BodyKind::Binary;
         }
         Self {
-            shape: if coded {
+            shape: if opaque {
                 Shape::Opaque
             } else {
                 Shape::Unknown(Vec::new())
@@ -86,6 +103,11 @@ impl AnswerReader {
             caps: Caps::default(),
             offset: 0,
             begins: 0,
+            coded: coding.is_some(),
+            #[cfg(feature = "decompression")]
+            decoder: decoder.map(Box::new),
+            #[cfg(feature = "decompression")]
+            decoded: 0,
         }
     }
 
@@ -103,6 +125,42 @@ impl AnswerReader {
         }
         let before = self.offset;
         self.offset += chunk.len() as u64;
+        #[cfg(feature = "decompression")]
+        if let Some(decoder) = self.decoder.take() {
+            return self.decode(decoder, chunk);
+        }
+        self.plain(chunk, before);
+    }
+
+    /// Reads a decoded copy, up to the cap; what is not what its coding promises, or too much, is
+    /// unknown.
+    #[cfg(feature = "decompression")]
+    fn decode(&mut self, mut decoder: Box<Decoder>, chunk: &Bytes) {
+        let mut enough = false;
+        let result = decoder.feed(chunk, |piece| {
+            self.decoded = self.decoded.saturating_add(piece.len() as u64);
+            enough = self.decoded > self.caps.decoded;
+            if !enough {
+                self.plain(&Bytes::copy_from_slice(piece), 0);
+            }
+            !enough
+        });
+        if result.is_ok() && !enough {
+            self.decoder = Some(decoder);
+            return;
+        }
+        self.shape = Shape::Opaque;
+        self.state.answer.readable = false;
+        if !self.state.answer.complete {
+            // What was stated so far need not be the last word, and there may be none to come.
+            self.state.tally = Tally::default();
+            self.state.answer.usage = Usage::default();
+            self.state.settle_usage();
+        }
+    }
+
+    /// Reads bytes that are not compressed.
+    fn plain(&mut self, chunk: &Bytes, before: u64) {
         if !matches!(self.shape, Shape::Unknown(_)) {
             return self.read(chunk);
         }
@@ -198,12 +256,19 @@ impl AnswerReader {
         self.offset
     }
 
+    /// Whether the bytes are compressed, so that no offset of an event can be one of theirs.
+    #[must_use]
+    pub fn is_coded(&self) -> bool {
+        self.coded
+    }
+
     /// Offset of the end of the last whole event of a stream; 0 before the first.
     ///
-    /// When the body is no event stream, or has ended, this is [`offset`](Self::offset): nothing needs holding.
+    /// When the body is no event stream, is compressed or has ended, this is [`offset`](Self::offset): nothing needs holding.
     #[must_use]
     pub fn boundary(&self) -> u64 {
         match &self.shape {
+            _ if self.coded => self.offset,
             Shape::Sse(scanner) => scanner.boundary(),
             Shape::Unknown(_) if self.content_type == ContentType::Sse => 0,
             _ => self.offset,
@@ -216,6 +281,9 @@ impl AnswerReader {
     /// out again.
     #[must_use]
     pub fn usage_only_events(&self) -> &[Range<u64>] {
+        if self.coded {
+            return &[];
+        }
         &self.state.usage_only
     }
 
