@@ -120,6 +120,8 @@
 mod account;
 mod body;
 mod cut;
+#[cfg(feature = "drain")]
+mod drain;
 mod entry;
 mod future;
 mod inject;
@@ -139,6 +141,8 @@ mod telemetry;
 mod totals;
 mod watermark;
 
+#[cfg(feature = "drain")]
+pub use self::drain::{Drain, DrainAbandoned, DrainBody, DrainFuture, DrainLayer, DrainSnapshot};
 #[cfg(feature = "jsonl")]
 pub use self::json_lines::JsonLines;
 #[cfg(feature = "metrics")]
