@@ -182,7 +182,10 @@ async fn a_wait_that_would_be_too_long_is_refused_at_once_and_says_how_long() {
     let service = stack(&budget, &upstream);
     service.clone().oneshot(chat(4, 1)).await.unwrap();
     let mut request = chat(4, 1);
-    Call::of(request.extensions_mut()).set_max_queue_wait(Some(Duration::from_secs(2)));
+    let call = Call::of(request.extensions_mut());
+    let mut steering = call.steering();
+    steering.max_queue_wait = Some(Duration::from_secs(2));
+    call.steer(steering);
     let begun = Instant::now();
     let response = service.oneshot(request).await.unwrap();
     assert_eq!(begun.elapsed(), Duration::ZERO);

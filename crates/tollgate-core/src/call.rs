@@ -35,7 +35,9 @@ use tokio::time::Instant;
 use crate::principal::Principal;
 
 mod attempt;
+mod steering;
 
+pub use self::steering::Steering;
 pub use attempt::{Attempt, Attempts, Skipped, WaitReason};
 
 /// What a caller may say about one call, put into the request's extensions.
@@ -198,12 +200,8 @@ struct State {
     sent: u32,
     under_way: bool,
     max_attempts: Option<u32>,
-    max_queue_wait: Option<Duration>,
-    kept: u32,
-    model: Option<Arc<str>>,
-    target: Option<Arc<str>>,
+    steering: Steering,
     attempts: Vec<Attempt>,
-    held_outside: bool,
     queued: bool,
     let_go: Option<Instant>,
     gate: Option<Duration>,
@@ -342,15 +340,7 @@ impl Call {
     /// them, and no layer further out holds them already.
     #[must_use]
     pub fn is_buffered(&self) -> bool {
-        self.0.options.buffered && !self.state().held_outside
-    }
-
-    /// Streams are held by the layer that says so, and those further in pass them on as they come.
-    ///
-    /// One of them is enough, and the outer one must see the frames to hold them to its timeouts.
-    /// Gives back what stood there before.
-    pub fn hold_streams(&self, yes: bool) -> bool {
-        std::mem::replace(&mut self.state().held_outside, yes)
+        self.0.options.buffered && !self.state().steering.holds_streams
     }
 
     /// Asks to send a request, and gives its number; `None` if no more may be sent for this call.
@@ -365,7 +355,7 @@ impl Call {
             return Some(state.sent);
         }
         let max = *state.max_attempts.get_or_insert(default_max.max(1));
-        if state.sent.saturating_add(state.kept) >= max {
+        if state.sent.saturating_add(state.steering.kept) >= max {
             return None;
         }
         state.sent += 1;
@@ -446,7 +436,7 @@ impl Call {
             .max_attempts
             .unwrap_or(default_max.max(1))
             .saturating_sub(state.sent)
-            .saturating_sub(state.kept)
+            .saturating_sub(state.steering.kept)
     }
 
     /// The most attempts as the caller has said it ([`CallOptions::max_attempts`]), which goes before every layer's own.
@@ -466,33 +456,16 @@ impl Call {
         self.state().sent
     }
 
-    /// Keeps this many attempts back for other models: a layer further in gets no more than the
-    /// rest.
-    ///
-    /// A fallback sets it while a candidate is tried that is not the last, so that the retries of
-    /// one cannot use up what the next one needs.
-    pub fn keep_attempts(&self, attempts: u32) {
-        self.state().kept = attempts;
-    }
-
-    /// How many attempts are kept back: what a fallback inside another one adds to.
+    /// What a fallback further out has laid down.
     #[must_use]
-    pub fn kept_attempts(&self) -> u32 {
-        self.state().kept
+    pub fn steering(&self) -> Steering {
+        self.state().steering.clone()
     }
 
-    /// Names the model and the target of the attempts that begin from here on.
-    pub fn aim(&self, model: Option<Arc<str>>, target: Option<Arc<str>>) {
-        let mut state = self.state();
-        state.model = model;
-        state.target = target;
-    }
-
-    /// What [`aim`](Self::aim) has named: the model, the target.
-    #[must_use]
-    pub fn aimed(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
-        let state = self.state();
-        (state.model.clone(), state.target.clone())
+    /// Lays down what holds for the layers further in. A fallback puts back what it found when it is
+    /// done.
+    pub fn steer(&self, steering: Steering) {
+        self.state().steering = steering;
     }
 
     /// Enters a candidate that was passed over, so that the list of attempts says why.
@@ -533,12 +506,7 @@ impl Call {
     /// wait on the server's word; set by a fallback that has somewhere else to go.
     #[must_use]
     pub fn max_queue_wait(&self) -> Option<Duration> {
-        self.state().max_queue_wait
-    }
-
-    /// Sets [`max_queue_wait`](Self::max_queue_wait); `None` for no bound.
-    pub fn set_max_queue_wait(&self, wait: Option<Duration>) {
-        self.state().max_queue_wait = wait;
+        self.state().steering.max_queue_wait
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -551,8 +519,8 @@ impl State {
     fn attempt(&self) -> Attempt {
         Attempt {
             number: self.sent,
-            model: self.model.clone(),
-            target: self.target.clone(),
+            model: self.steering.model.clone(),
+            target: self.steering.target.clone(),
             started: Instant::now(),
             waited: None,
             status: None,
@@ -619,7 +587,11 @@ mod tests {
         let call = Call::new(CallOptions::new());
         call.default_max_attempts(4);
         assert_eq!(call.begin_attempt(4), Some(1));
-        call.keep_attempts(2);
+        let keep = |kept| Steering {
+            kept,
+            ..Steering::default()
+        };
+        call.steer(keep(2));
         call.end_attempt();
         assert_eq!(call.attempts_left(4), 1);
         assert_eq!(call.begin_attempt(4), Some(2), "a retry further in");
@@ -629,14 +601,17 @@ mod tests {
             None,
             "the rest is for the next model"
         );
-        call.keep_attempts(0);
+        call.steer(keep(0));
         assert_eq!(call.begin_attempt(4), Some(3));
     }
 
     #[test]
     fn what_was_not_sent_does_not_count_and_says_why() {
         let call = Call::new(CallOptions::new());
-        call.aim(Some("m-1".into()), None);
+        call.steer(Steering {
+            model: Some("m-1".into()),
+            ..Steering::default()
+        });
         assert_eq!(call.begin_attempt(1), Some(1));
         call.end_attempt();
         call.take_back_attempt(Skipped::DeadCredential);

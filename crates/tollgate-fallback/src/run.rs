@@ -7,7 +7,7 @@ use http_body::Body;
 use tokio::time::Instant;
 use tollgate_core::{
     body::{Patience, PeekPolicy, Replay},
-    call::{Attempt, Call},
+    call::{Attempt, Call, Steering},
     clock,
     extensions::{Refused, ServedBy, TimedOut},
     timeouts::Timeouts,
@@ -102,7 +102,7 @@ impl<E> Run<E> {
         let (sent, parts, bytes) = choice.first(&call, &config.health, now);
         let mut run = Self {
             choice,
-            ledger: Ledger::of(call, holds),
+            ledger: Ledger::of(call),
             sent,
             holds,
             last: true,
@@ -158,24 +158,26 @@ impl<E> Run<E> {
     /// Enters the attempt that is about to be sent into the ledger.
     fn enter_attempt<C>(&mut self, config: &Config<C>, now: Instant) {
         let further = self.choice.further(&config.health, now);
-        let Ledger { call, kept, .. } = &self.ledger;
-        call.keep_attempts(*kept);
-        call.aim(self.sent.model.clone(), self.sent.target.clone());
+        let Ledger { call, outer } = &self.ledger;
+        let mut steering = Steering::clone(outer);
+        steering.model.clone_from(&self.sent.model);
+        steering.target.clone_from(&self.sent.target);
+        steering.holds_streams |= self.holds;
+        call.steer(steering.clone());
         // The first is sent even if the ledger has none left: who sent it to us has decided that.
         self.counted = call.begin_attempt(self.attempts).is_some();
         self.note(|attempt, sent| {
             attempt.model.clone_from(&sent.model);
             attempt.target.clone_from(&sent.target);
         });
-        let spare = further.min(call.attempts_left(self.attempts));
+        let left = call.attempts_left(self.attempts);
+        let spare = further.min(left);
         self.last = spare == 0;
         // What is kept back is for the others: the retries of one must not use it up. A probe is one
         // request, so for it all is kept back.
-        let back = match &self.sent.probe {
-            Some(_) if spare > 0 => call.attempts_left(self.attempts),
-            _ => spare,
-        };
-        call.keep_attempts(kept.saturating_add(back));
+        let probes = self.sent.probe.is_some() && spare > 0;
+        let back = if probes { left } else { spare };
+        steering.kept = steering.kept.saturating_add(back);
         // Also without an attempt to spare: one that is refused is not sent and does not count.
         let bound = (further > 0).then(|| {
             let position = self.sent.position;
@@ -185,11 +187,11 @@ impl<E> Run<E> {
                 config.policy.max_wait
             }
         });
-        let outer = self.ledger.queue_wait;
-        call.set_max_queue_wait(match (bound, outer) {
+        steering.max_queue_wait = match (bound, steering.max_queue_wait) {
             (Some(bound), Some(outer)) => Some(bound.min(outer)),
             (bound, outer) => bound.or(outer),
-        });
+        };
+        call.steer(steering);
     }
 
     fn note(&self, write: impl FnOnce(&mut Attempt, &Chosen)) {
@@ -276,8 +278,8 @@ impl<E> Run<E> {
 
     /// The next candidate, if the call still has time and attempts.
     fn another<C>(&mut self, config: &Config<C>, now: Instant) -> Option<choose::Send> {
-        let Ledger { call, kept, .. } = &self.ledger;
-        call.keep_attempts(*kept);
+        let Ledger { call, outer } = &self.ledger;
+        call.steer(outer.clone());
         if call.time_left(now) == Some(Duration::ZERO) || call.attempts_left(self.attempts) == 0 {
             return None;
         }

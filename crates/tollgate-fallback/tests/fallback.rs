@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::*;
 use tollgate_core::{
-    call::{Call, CallOptions, Skipped},
+    call::{Call, CallOptions, Skipped, Steering},
     extensions::{Reason, Refused, ServedBy, TimedOut},
     wire::outcome::{Outcome, TimeoutKind},
 };
@@ -417,7 +417,7 @@ async fn a_fallback_inside_leaves_alone_what_the_one_outside_keeps_back() {
     let served = ServedBy::of(&answer).unwrap();
     assert_eq!(served.position, 2, "of the chain outside");
     assert_eq!(served.model.as_deref(), Some("c1"));
-    assert_eq!((call.kept_attempts(), call.aimed()), (0, (None, None)));
+    assert_eq!(call.steering(), Steering::default(), "as it was found");
     let named = attempts_of(&answer);
     assert_eq!(named, ["a1", "a2", "b1", "c1"]);
 }
