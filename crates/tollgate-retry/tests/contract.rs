@@ -16,7 +16,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use support::*;
 use tokio::time::advance;
-use tollgate_core::call::Call;
+use tollgate_core::{call::Call, timeouts::Timeouts};
 use tollgate_retry::{RateLimitPolicy, RetryOnRateLimit, RetryOnRateLimitLayer};
 use tollgate_sim::{
     probe::ReadyProbe,
@@ -125,12 +125,25 @@ async fn while_it_waits_it_holds_no_readiness_and_no_answer() {
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
 }
 
-/// Polls the call `polls` times, with time passing in between, and drops it then. True if it was done.
-async fn drop_after(polls: usize) -> bool {
+/// Polls the call `polls` times, with time passing in between, and drops it then. True if it was done. With `held`,
+/// somebody else was refused before, and the first attempt has to wait at the gate.
+async fn drop_after(polls: usize, held: bool) -> bool {
     let provider = Scripted::new(replies());
     let probe = ReadyProbe::new(provider.clone()).pending_first();
     let handle = probe.handle();
-    let mut service = RetryOnRateLimitLayer::new(patient()).layer(probe);
+    let timeouts = Timeouts::new()
+        .first_byte(Duration::from_secs(50))
+        .idle(Duration::from_secs(50));
+    let policy = patient().timeouts(timeouts);
+    let mut service = RetryOnRateLimitLayer::new(policy).layer(probe);
+    let mut others = 0;
+    if held {
+        let other = service.clone().oneshot(chat());
+        let gone = tokio::time::timeout(Duration::from_millis(1_500), other).await;
+        assert!(gone.is_err(), "it was refused, and waits");
+        others = handle.snapshot().calls;
+        assert_eq!(service.stats().snapshot().gates_shut, 1);
+    }
     let mut request = chat();
     let call = Call::of(request.extensions_mut());
     let waker = noop_waker();
@@ -147,33 +160,36 @@ async fn drop_after(polls: usize) -> bool {
         advance(Duration::from_millis(250)).await;
     }
     drop(future);
-    drop(service);
     let seen = handle.snapshot();
     assert_eq!(seen.violations, 0, "after {polls} polls: {seen:?}");
-    assert_eq!(
-        (seen.in_flight, seen.held_ready),
-        (0, 0),
-        "after {polls} polls: {seen:?}"
-    );
+    assert_eq!(seen.in_flight, 0, "after {polls} polls: {seen:?}");
     assert_eq!(call.attempt_under_way(), None, "after {polls} polls");
     let calls = seen.calls;
+    assert!(calls - others <= 4, "{seen:?}");
     advance(Duration::from_secs(1_000)).await;
     assert_eq!(
         handle.snapshot().calls,
         calls,
         "nothing goes on after the drop"
     );
+    assert_eq!(service.stats().snapshot().gates_shut, 0, "no gate is stuck");
+    drop(service);
+    let seen = handle.snapshot();
+    assert_eq!(seen.held_ready, 0, "after {polls} polls: {seen:?}");
     done
 }
 
+// R16
 #[tokio::test(start_paused = true)]
 async fn dropped_at_any_poll_it_leaves_nothing_behind() {
-    let mut polls = 0;
-    while !drop_after(polls).await {
-        polls += 1;
-        assert!(polls < 1_000, "it never ends");
+    for held in [false, true] {
+        let mut polls = 0;
+        while !drop_after(polls, held).await {
+            polls += 1;
+            assert!(polls < 1_000, "it never ends");
+        }
+        assert!(polls > 10, "the script has many waits: {polls}");
     }
-    assert!(polls > 10, "the script has many waits: {polls}");
 }
 
 #[tokio::test(start_paused = true)]
