@@ -12,8 +12,8 @@ use hyper_util::{
 };
 use tollgate::{
     BoxError, Budget, Limit, ModelChain, ModelFallbackLayer, RateLimitPolicy,
-    RetryOnRateLimitLayer, TokenBudgetLayer, UsageRecorderLayer, UsageTotals, classify::HyperUtil,
-    fallback::FallbackPolicy, timeouts::Timeouts,
+    RetryOnRateLimitLayer, RetryStats, TokenBudgetLayer, UsageRecorderLayer, UsageTotals,
+    classify::HyperUtil, fallback::FallbackPolicy, timeouts::Timeouts,
 };
 use tower::{Service, ServiceBuilder};
 
@@ -82,6 +82,8 @@ pub struct Stack {
     pub budget: Budget,
     /// Adds up.
     pub usage: UsageTotals,
+    /// Counts attempts.
+    pub retries: RetryStats,
     /// Counts.
     pub tally: Tally,
     /// Requests for one row.
@@ -127,7 +129,11 @@ impl Stack {
             .without_retry_budget();
         let wire = Wire::new(http(self.concurrency), self.tally, self.budget.clone());
         ServiceBuilder::new()
-            .layer(RetryOnRateLimitLayer::new(retry).classify(HyperUtil))
+            .layer(
+                RetryOnRateLimitLayer::new(retry)
+                    .stats(self.retries)
+                    .classify(HyperUtil),
+            )
             .layer(TokenBudgetLayer::new(self.budget).classify(HyperUtil))
             .service(wire)
     }

@@ -31,7 +31,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tollgate::UsageTotals;
+use tollgate::{RetryStats, UsageTotals};
 
 use crate::{
     args::{Args, Job},
@@ -119,11 +119,13 @@ async fn process(mut job: Job) -> ExitCode {
     }
     let tally = Tally::default();
     let usage = UsageTotals::new();
+    let retries = RetryStats::new();
     let stop = Stop::default();
     let progress = Progress::new(tally.clone(), input.lines);
     let stack = client::Stack {
         budget: budget.clone(),
         usage: usage.clone(),
+        retries: retries.clone(),
         tally: tally.clone(),
         max_attempts: job.max_attempts,
         concurrency: job.concurrency,
@@ -154,6 +156,7 @@ async fn process(mut job: Job) -> ExitCode {
     let summary = Summary {
         tally: &tally,
         usage: usage.snapshot().all,
+        retries: retries.snapshot(),
         budget: budget.snapshot(),
         wall: began.elapsed(),
         strangers: *outcome.as_ref().unwrap_or(&0),

@@ -7,6 +7,7 @@ use std::{
 use tollgate::{
     budget::{BudgetSnapshot, Enforcement, LimitSnapshot, Scope, Unit},
     price::Pico,
+    retry::RetrySnapshot,
     usage::Totals,
 };
 
@@ -18,6 +19,8 @@ pub struct Summary<'a> {
     pub tally: &'a Tally,
     /// Tokens and money.
     pub usage: Totals,
+    /// Attempts.
+    pub retries: RetrySnapshot,
     /// The limits.
     pub budget: BudgetSnapshot,
     /// From the first row to the last line.
@@ -52,6 +55,8 @@ impl Summary<'_> {
         text.line("requests sent", tally.sent.get());
         text.line("429s", tally.limited.get());
         text.line("retries", tally.again.get());
+        text.line("failed attempts", self.retries.failed);
+        text.line("tokens wasted at most", self.retries.tokens_at_risk);
         text.line("fallbacks", tally.fallbacks.get());
         text.line("tokens in", self.usage.input);
         text.line("tokens out", self.usage.output);

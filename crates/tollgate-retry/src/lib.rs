@@ -100,6 +100,20 @@
 //! call's deadline is never shortened: the answer is handed back at once, with [`GaveUp`] in its
 //! extensions.
 //!
+//! # One refusal holds all
+//!
+//! A rate limit is a fact about the key: one 429 holds up all services of the layer that ask the same origin with the
+//! same credential for the same model, first attempts included, and when its wait is over they are let go one by one
+//! ([`RateLimitPolicy::release`]). With a budget inside, a retry goes back into that budget's queue at once, and its gate
+//! is the one.
+//!
+//! # Timeouts
+//!
+//! [`RateLimitPolicy::timeouts`] bounds the first byte, the first token, the idle time of a body, and the whole call. Before
+//! anything was handed on a timeout is a failed attempt, and in the end a 504 with
+//! [`TimedOut`](tollgate_core::extensions::TimedOut) in its extensions; after that the body ends in a
+//! [`BodyError`](tollgate_core::body::BodyError).
+//!
 //! # What passes through
 //!
 //! A request that cannot be sent twice is sent once, unread: a body of unknown length or beyond the
