@@ -5,18 +5,20 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::time::Instant;
-use tollgate_core::extensions::Refused;
+use tollgate_core::extensions::{Reason, Refused};
 
 use crate::{
     engine::{
-        core::{Arrival, Arrived, Heard},
+        core::{Arrival, Arrived, Asked, Heard},
         rate::{NEVER, Nanos},
     },
     memory::Memory,
     platform::{self, Sleep, sleep_until},
+    review::Decision,
     store::{Ask, Reservation, Settle, Ticket},
     telemetry,
 };
@@ -50,6 +52,8 @@ enum State {
 struct InLine {
     memory: Arc<Memory>,
     ticket: Option<u64>,
+    /// To come again after a review; only where limits are reviewed.
+    again: Option<Box<Arrival>>,
 }
 
 impl Drop for InLine {
@@ -87,6 +91,52 @@ fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
         until: wait.min(ask.deadline.map_or(NEVER, |at| memory.nanos(at))),
         bytes: ask.bytes,
         settles: ask.settles,
+        allowed: 0,
+    }
+}
+
+enum Entered {
+    Admitted(Reservation),
+    Waiting(InLine),
+}
+
+/// A request comes, and comes again as long as reviews let it.
+fn enter(memory: &Arc<Memory>, mut arrival: Arrival) -> Result<Entered, Refused> {
+    loop {
+        let now = memory.now();
+        match memory.step(|core, wakes| core.arrive(now, &arrival, wakes)) {
+            Arrived::Admitted(ticket) => return Ok(Entered::Admitted(hold(memory, ticket))),
+            Arrived::Refused(refused) => return Err(refused),
+            Arrived::Review(asked) => arrival = reviewed(memory, arrival, &asked)?,
+            Arrived::Waiting(ticket) => {
+                let mut line = InLine {
+                    memory: Arc::clone(memory),
+                    ticket: Some(ticket),
+                    again: None,
+                };
+                if memory.look_for().reviews() {
+                    line.again = Some(Box::new(arrival));
+                }
+                return Ok(Entered::Waiting(line));
+            }
+        }
+    }
+}
+
+/// Asks a review; no lock is held and nothing is reserved.
+fn reviewed(memory: &Memory, mut arrival: Arrival, asked: &Asked) -> Result<Arrival, Refused> {
+    let review = &asked.review;
+    let refused = |reason| Refused::new(reason).limit(review.limit.clone());
+    match (memory.look_for().decide(asked), review.wait) {
+        (Decision::Allow, _) => {
+            arrival.allowed |= 1 << asked.rule;
+            Ok(arrival)
+        }
+        (Decision::Refuse, None) => Err(refused(Reason::NeverFits)),
+        (Decision::Refuse, Some(wait)) => {
+            let wait = wait.max(Duration::from_nanos(1));
+            Err(refused(Reason::Exhausted).retry_after(wait))
+        }
     }
 }
 
@@ -101,28 +151,20 @@ impl Future for Acquire {
             else {
                 unreachable!("looked at just now")
             };
-            let now = memory.now();
-            let arrival = arrival(memory, asked_at, ask);
-            match memory.step(|core, wakes| core.arrive(now, &arrival, wakes)) {
-                Arrived::Admitted(ticket) => return Poll::Ready(Ok(hold(&this.memory, ticket))),
-                Arrived::Refused(refused) => {
+            match enter(&this.memory, arrival(memory, asked_at, ask)) {
+                Ok(Entered::Admitted(reservation)) => return Poll::Ready(Ok(reservation)),
+                Ok(Entered::Waiting(line)) => this.state = State::Waiting(line, asked_at),
+                Err(refused) => {
                     telemetry::refused(&refused);
                     return Poll::Ready(Err(refused));
-                }
-                Arrived::Waiting(ticket) => {
-                    let line = InLine {
-                        memory: Arc::clone(&this.memory),
-                        ticket: Some(ticket),
-                    };
-                    this.state = State::Waiting(line, asked_at);
                 }
             }
         }
         let State::Waiting(line, asked_at) = &mut this.state else {
             panic!("polled again after it was ready");
         };
-        let ticket = line.ticket.expect("polled again after it was ready");
         loop {
+            let ticket = line.ticket.expect("polled again after it was ready");
             let now = memory.now();
             let heard = memory.step(|core, wakes| core.poll(now, ticket, cx.waker(), wakes));
             match heard {
@@ -135,6 +177,21 @@ impl Future for Acquire {
                     line.ticket = None;
                     telemetry::refused(&refused);
                     return Poll::Ready(Err(refused));
+                }
+                Heard::Review(asked) => {
+                    line.ticket = None;
+                    let arrival = line.again.take().expect("kept where limits are reviewed");
+                    let entered = reviewed(memory, *arrival, &asked)
+                        .and_then(|arrival| enter(&this.memory, arrival));
+                    match entered {
+                        Ok(Entered::Admitted(reservation)) => return Poll::Ready(Ok(reservation)),
+                        Ok(Entered::Waiting(again)) => *line = again,
+                        Err(refused) => {
+                            telemetry::refused(&refused);
+                            return Poll::Ready(Err(refused));
+                        }
+                    }
+                    continue;
                 }
                 Heard::Waiting(until) => {
                     let until = until.unwrap_or(NEVER);

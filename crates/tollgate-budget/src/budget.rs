@@ -1,16 +1,27 @@
 //! The budget that is kept in memory: the handle.
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tollgate_core::{clock::WallClock, price::Pico};
 
 use crate::{
     acquire::Acquire,
     builder::BudgetBuilder,
     charging::Charging,
-    engine::{core::Core, rate::Nanos},
-    limit::{InvalidLimit, Limit},
+    engine::{
+        calendar::nanos_of,
+        core::Core,
+        rate::{Nanos, narrow},
+    },
+    limit::{InvalidLimit, Limit, Wall},
     memory::Memory,
     platform,
     scope::{Asking, Keys, Look},
     snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot, ShadowSnapshot},
+    spent::Spent,
     store::{Ask, BudgetStore},
 };
 
@@ -53,8 +64,76 @@ impl Budget {
         BudgetBuilder::new()
     }
 
-    pub(crate) fn of(core: Core, charging: Charging, look: Look) -> Self {
-        Self(Arc::new(Memory::new(core, charging, look)))
+    pub(crate) fn of(core: Core, charging: Charging, look: Look, wall: Option<WallClock>) -> Self {
+        Self(Arc::new(Memory::new(core, charging, look, wall)))
+    }
+
+    /// Raises or lowers a limit: `amount` units instead of what was told. Its use stays as it is, and all who wait are
+    /// looked at anew, now.
+    ///
+    /// What the provider had said of the limit is forgotten until it says it again. Of a limit for each key, the limit
+    /// of every key changes.
+    ///
+    /// ```
+    /// use tollgate_budget::{Budget, Limit};
+    ///
+    /// let budget = Budget::in_memory([Limit::requests(500).per_minute()])?;
+    /// budget.set_limit("requests per minute", 5000)?;
+    /// assert_eq!(budget.snapshot().limits[0].limit, 5000);
+    /// # Ok::<(), tollgate_budget::InvalidLimit>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If no limit or more than one has this name, or the amount cannot be.
+    pub fn set_limit(&self, name: &str, amount: u64) -> Result<(), InvalidLimit> {
+        let now = self.0.now();
+        self.0
+            .step(|core, wakes| core.set_limit(now, name, amount, wakes))
+            .map_err(|why| InvalidLimit(why.into()))
+    }
+
+    /// The same for a limit of money.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_limit`](Self::set_limit).
+    pub fn set_money(&self, name: &str, amount: Pico) -> Result<(), InvalidLimit> {
+        self.set_limit(name, narrow(amount.get()))
+    }
+
+    /// What has been spent of each cap per calendar period, for a ledger to keep. What requests in flight hold is in
+    /// it: after a crash nobody knows what they cost.
+    #[must_use]
+    pub fn spent(&self) -> Vec<Spent> {
+        let seen = self.snapshot().limits.into_iter();
+        seen.filter(|limit| limit.resets_at.is_some() && limit.used > 0)
+            .map(|limit| Spent {
+                limit: limit.name,
+                key: limit.key,
+                units: limit.used,
+                until: limit.resets_at,
+            })
+            .collect()
+    }
+
+    /// Adds what was spent of caps per calendar period before this budget was made; what belongs to a period that has
+    /// ended is left out. All of it is taken over or nothing.
+    ///
+    /// # Errors
+    ///
+    /// If no cap or more than one has a name, or a key cannot be one of its.
+    pub fn restore(&self, spent: impl IntoIterator<Item = Spent>) -> Result<(), InvalidLimit> {
+        let until = |spent: Spent| {
+            let until = spent.until.map(nanos_of);
+            (spent, until)
+        };
+        let spent: Vec<_> = spent.into_iter().map(until).collect();
+        // Without a calendar there is no cap, and whatever is named is named in vain.
+        let (now, wall) = self.0.wall().unwrap_or((self.0.now(), 0));
+        self.0
+            .step(|core, _| core.restore(now, wall, &spent))
+            .map_err(|why| InvalidLimit(why.into()))
     }
 
     /// What it looks like now.
@@ -65,23 +144,36 @@ impl Budget {
     }
 }
 
+fn time_of(wall: Wall) -> SystemTime {
+    let time = Duration::from_nanos(wall.unsigned_abs());
+    if wall < 0 {
+        SystemTime::UNIX_EPOCH - time
+    } else {
+        SystemTime::UNIX_EPOCH + time
+    }
+}
+
 fn snapshot(core: &mut Core, now: Nanos) -> BudgetSnapshot {
     let (queued, queued_bytes) = core.queued();
     let mut limits = Vec::new();
     core.each_account(|rule, account| {
         let used = account.used(now);
         let limit = account.rate.amount;
+        let (free_at, resets_at) = account.free_at(now);
         limits.push(LimitSnapshot {
             name: rule.name.clone(),
             unit: rule.unit,
             scope: rule.scope,
             key: account.key.clone(),
             limit: rule.whole(limit.into()),
+            told: account.ceiling().map(|told| rule.whole(told.into())),
             period: Duration::from_nanos(account.rate.period),
             used: rule.whole(used),
             reserved: rule.whole(account.reserved),
             debt: rule.whole(used.saturating_sub(u128::from(limit))),
             queued: rule.whole(account.backlog),
+            free_in: Duration::from_nanos(free_at.saturating_sub(now)),
+            resets_at: resets_at.map(time_of),
             enforcement: account.book.enforcement(rule.enforcement),
             learned: rule.learned,
         });

@@ -1,12 +1,13 @@
 //! The settings of a budget.
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tollgate_core::price::PriceTable;
+use tollgate_core::{clock::WallClock, price::PriceTable};
 
 use crate::{
     budget::Budget,
     charging::{Charging, DropPolicy},
     engine::{
+        calendar::nanos_of,
         core::{Bounds, Core},
         rate::narrow,
         rule::Rule,
@@ -62,6 +63,7 @@ pub struct BudgetBuilder {
     on_drop: Option<DropPolicy>,
     prices: Option<PriceTable>,
     assumed_output: Option<u64>,
+    wall: Option<SystemTime>,
 }
 
 impl BudgetBuilder {
@@ -81,6 +83,7 @@ impl BudgetBuilder {
             on_drop: None,
             prices: None,
             assumed_output: None,
+            wall: None,
         }
     }
 
@@ -194,6 +197,13 @@ impl BudgetBuilder {
         self
     }
 
+    /// What the calendar shows now, instead of the system's time: for tests of calendar caps, which then go by tokio's
+    /// clock alone and may pause it.
+    pub fn wall_clock(mut self, now: SystemTime) -> Self {
+        self.wall = Some(now);
+        self
+    }
+
     /// Makes the budget.
     ///
     /// # Errors
@@ -231,7 +241,13 @@ impl BudgetBuilder {
     }
 
     pub(crate) fn make(self) -> Budget {
+        let calendar = |limit: &Limit| limit.calendar.is_some();
+        let wall = self.limits.iter().any(calendar).then(|| match self.wall {
+            Some(now) => WallClock::beginning(now),
+            None => WallClock::system(),
+        });
         let bounds = Bounds {
+            epoch: wall.map(|wall| nanos_of(wall.now())),
             queue_len: self.queue_len,
             queue_bytes: self.queue_bytes,
             max_wait: narrow(self.max_wait.as_nanos()),
@@ -252,12 +268,13 @@ impl BudgetBuilder {
         if let Some(tokens) = self.assumed_output {
             charging = charging.assumed_output(tokens);
         }
-        let mut functions = Vec::new();
+        let (mut functions, mut reviews) = (Vec::new(), Vec::new());
         let rules: Vec<_> = self
             .limits
             .into_iter()
             .map(|limit| {
                 let mut rule = Rule::told(&limit);
+                reviews.push(limit.review);
                 if let Some(function) = limit.key {
                     rule.key = Some(functions.len());
                     functions.push(function);
@@ -265,7 +282,7 @@ impl BudgetBuilder {
                 rule
             })
             .collect();
-        let look = Look::new(&rules, functions);
-        Budget::of(Core::new(rules, bounds), charging, look)
+        let look = Look::new(&rules, functions, reviews);
+        Budget::of(Core::new(rules, bounds), charging, look, wall)
     }
 }

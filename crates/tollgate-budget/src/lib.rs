@@ -125,9 +125,11 @@ mod memory;
 #[cfg(all(test, any(tollgate_loom, tollgate_shuttle)))]
 mod model;
 mod platform;
+mod review;
 mod scope;
 mod service;
 mod snapshot;
+mod spent;
 mod store;
 mod telemetry;
 mod used;
@@ -141,11 +143,14 @@ pub use engine::witness::Charged;
 pub use future::ResponseFuture;
 pub use layer::TokenBudgetLayer;
 pub use limit::{
-    Amount, Enforcement, Exhausted, InvalidLimit, Limit, Scope, Unit, Unpriced, Weights,
+    Amount, Calendar, Enforcement, Exhausted, InvalidLimit, Limit, Scope, Unit, Unpriced, Weekday,
+    Weights,
 };
+pub use review::{Decision, Review};
 pub use scope::{Asking, Keys};
 pub use service::TokenBudget;
 pub use snapshot::{BudgetSnapshot, ChargingSnapshot, LimitSnapshot, ShadowSnapshot};
+pub use spent::Spent;
 pub use store::{
     Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settle, Settlement, Ticket,
 };

@@ -1,4 +1,5 @@
 //! A limit as a user writes it down.
+mod calendar;
 mod kinds;
 mod weights;
 
@@ -6,12 +7,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tollgate_core::{price::Pico, principal::Principal};
 
+pub(crate) use self::calendar::{Plan, Wall};
 pub use self::{
+    calendar::{Calendar, Weekday},
     kinds::{Enforcement, Exhausted, Scope, Unit, Unpriced},
     weights::Weights,
 };
 use crate::{
     engine::rate::narrow,
+    review::{Decision, Review, ReviewFn},
     scope::{Asking, KeyFn, Models},
 };
 
@@ -38,11 +42,13 @@ pub struct Limit {
     pub(crate) unit: Unit,
     pub(crate) amount: u64,
     pub(crate) period: Duration,
+    pub(crate) calendar: Option<Calendar>,
     pub(crate) name: Arc<str>,
     pub(crate) enforcement: Enforcement,
     pub(crate) scope: Scope,
     pub(crate) models: Option<Models>,
     pub(crate) key: Option<KeyFn>,
+    pub(crate) review: Option<ReviewFn>,
     pub(crate) exhausted: Exhausted,
     pub(crate) weights: Weights,
     pub(crate) unpriced: Unpriced,
@@ -87,15 +93,52 @@ impl Amount {
             86_400 if period.subsec_nanos() == 0 => format!("{noun} per day"),
             _ => format!("{noun} per {period:?}"),
         };
+        self.named(period, name)
+    }
+
+    /// A day in a time zone, such as `"Europe/Berlin"`, from midnight to midnight. See [`per_calendar`](Self::per_calendar).
+    pub fn per_calendar_day(self, zone: impl Into<Box<str>>) -> Limit {
+        self.per_calendar(Calendar::day(zone))
+    }
+
+    /// A week from Monday to Sunday.
+    pub fn per_calendar_week(self, zone: impl Into<Box<str>>) -> Limit {
+        self.per_calendar(Calendar::week(zone))
+    }
+
+    /// A month from its first day on.
+    pub fn per_calendar_month(self, zone: impl Into<Box<str>>) -> Limit {
+        self.per_calendar(Calendar::month(zone))
+    }
+
+    /// A calendar period: a hard cap of our own.
+    ///
+    /// All of it may be used at once, and nothing more until the period ends. The most that a request can use is
+    /// reserved, and its usage settles that, whatever the provider charges; headers do not change it. A request larger than the cap never
+    /// runs, also not alone. Counts are in memory: [`Budget::spent`](crate::Budget::spent) and
+    /// [`Budget::restore`](crate::Budget::restore) bring them through a restart.
+    pub fn per_calendar(self, calendar: Calendar) -> Limit {
+        let period = Duration::from_secs(86_400 * calendar.days());
+        let name = format!("{} per {}", self.unit.noun(), calendar.noun());
+        let limit = self.named(period, name);
+        Limit {
+            calendar: Some(calendar),
+            ..limit
+        }
+    }
+
+    fn named(self, period: Duration, name: String) -> Limit {
         Limit {
             unit: self.unit,
             amount: self.amount,
             period,
+            calendar: None,
             name: name.into(),
             enforcement: Enforcement::default(),
             scope: Scope::default(),
             models: None,
             key: None,
+            review: None,
             exhausted: Exhausted::default(),
             weights: Weights::even(),
             unpriced: Unpriced::default(),
@@ -226,6 +269,29 @@ impl Limit {
         self
     }
 
+    /// Asks `decide` about a request that it has no room for, instead of refusing it or letting it wait. Sets
+    /// [`Exhausted::Review`].
+    ///
+    /// Called from the request's future, without a lock: it may look at the budget, and should answer at once. A
+    /// request that waited for another limit when this one was used up is asked about then, and waits again from the
+    /// end of its line if it is let through.
+    ///
+    /// ```
+    /// use tollgate_budget::{Decision, Limit, Scope};
+    ///
+    /// let daily = Limit::tokens(100_000)
+    ///     .per_calendar_day("Europe/Berlin")
+    ///     .scope(Scope::Principal)
+    ///     .review(|request| if request.used < 2 * request.amount { Decision::Allow } else { Decision::Refuse });
+    /// # let _ = daily;
+    /// ```
+    #[must_use]
+    pub fn review(mut self, decide: impl Fn(&Review) -> Decision + Send + Sync + 'static) -> Self {
+        self.review = Some(ReviewFn(Arc::new(decide)));
+        self.exhausted = Exhausted::Review;
+        self
+    }
+
     /// How much of it one token uses. Default: [`Weights::even`].
     #[must_use]
     pub fn weights(mut self, weights: Weights) -> Self {
@@ -277,12 +343,21 @@ impl Limit {
         if (self.scope == Scope::Custom) != self.key.is_some() {
             return wrong("a limit of a custom scope needs a function, and another one has none");
         }
+        if (self.exhausted == Exhausted::Review) != self.review.is_some() {
+            return wrong("it is to be reviewed and to refuse, and can do one of them only");
+        }
         // The arithmetic is exact up to here.
         if u128::from(self.amount) * u128::from(self.weights.parts()) > 1 << 62 {
             return wrong(match self.unit {
                 Unit::Money => "a limit of money must be below 4,611,686 dollars",
                 _ => "a limit must be below 2^62 (with weights: in the smallest part of a unit)",
             });
+        }
+        if let Some(Err(why)) = self.calendar.as_ref().map(Calendar::plan) {
+            return wrong(&why);
+        }
+        if self.calendar.is_some() && self.enforcement != Enforcement::Auto {
+            return wrong("the calendar enforces it, and no other discipline can");
         }
         if self.unpriced != Unpriced::default() && self.unit != Unit::Money {
             return wrong("only a limit of money can let requests without a price pass");

@@ -4,16 +4,17 @@
 use std::{fmt, sync::PoisonError, task::Waker, time::Duration};
 
 use tokio::time::Instant;
-use tollgate_core::wire::limits::Dimension;
+use tollgate_core::{clock::WallClock, wire::limits::Dimension};
 
 use crate::{
     charging::Charging,
     engine::{
+        calendar::nanos_of,
         core::{Core, Head, Said},
         headers::Stated,
         rate::{Nanos, narrow},
     },
-    limit::Unit,
+    limit::{Unit, Wall},
     platform::{Mutex, MutexGuard, now},
     scope::Look,
     store::{Observation, Settle, Settlement, Ticket},
@@ -26,15 +27,18 @@ pub(crate) struct Memory {
     start: Instant,
     charging: Charging,
     look: Look,
+    /// Only where a limit has a calendar.
+    wall: Option<WallClock>,
 }
 
 impl Memory {
-    pub(crate) fn new(core: Core, charging: Charging, look: Look) -> Self {
+    pub(crate) fn new(core: Core, charging: Charging, look: Look, wall: Option<WallClock>) -> Self {
         Self {
             core: Mutex::new(core),
             start: now(),
             charging,
             look,
+            wall,
         }
     }
 
@@ -63,8 +67,12 @@ impl Memory {
     /// Uses the state machine, then wakes whom it names.
     pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Core, &mut Vec<Waker>) -> R) -> R {
         let mut wakes = Vec::new();
+        let wall = self.epoch();
         let (result, events) = {
             let mut core = self.lock();
+            if let Some((now, epoch)) = wall {
+                core.wall_is(now, epoch, &mut wakes);
+            }
             (step(&mut core, &mut wakes), core.events())
         };
         for waker in wakes {
@@ -72,6 +80,20 @@ impl Memory {
         }
         events.iter().for_each(Event::tell);
         result
+    }
+
+    /// Now, by our clock and by the wall clock; `None` where no limit has a calendar.
+    pub(crate) fn wall(&self) -> Option<(Nanos, Wall)> {
+        Some((self.now(), nanos_of(self.wall?.now())))
+    }
+
+    /// Now, and what the wall clock showed at our time 0.
+    fn epoch(&self) -> Option<(Nanos, Wall)> {
+        let (now, wall) = self.wall()?;
+        Some((
+            now,
+            wall.saturating_sub(Wall::try_from(now).unwrap_or(Wall::MAX)),
+        ))
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&mut Core) -> R) -> R {

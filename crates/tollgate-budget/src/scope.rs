@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 use http::{Extensions, HeaderMap, Method, Uri};
 use tollgate_core::{call::Call, principal::Principal, wire::prompt::RequestFacts};
 
-use crate::engine::rule::Rule;
+use crate::{
+    engine::{core::Asked, rule::Rule},
+    review::{Decision, ReviewFn},
+};
 
 /// Keys of a request beside its model and principal, for limits of those scopes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,14 +68,30 @@ impl fmt::Debug for KeyFn {
 pub(crate) struct Look {
     api_key: bool,
     custom: Vec<KeyFn>,
+    /// By limit; empty where none is reviewed.
+    reviews: Vec<Option<ReviewFn>>,
 }
 
 impl Look {
-    pub(crate) fn new(rules: &[Rule], custom: Vec<KeyFn>) -> Self {
+    pub(crate) fn new(rules: &[Rule], custom: Vec<KeyFn>, reviews: Vec<Option<ReviewFn>>) -> Self {
+        let reviewed = reviews.iter().any(Option::is_some);
         let api_key = |rule: &Rule| rule.scope == crate::Scope::ApiKey;
         Self {
             api_key: rules.iter().any(api_key),
             custom,
+            reviews: if reviewed { reviews } else { Vec::new() },
+        }
+    }
+
+    pub(crate) fn reviews(&self) -> bool {
+        !self.reviews.is_empty()
+    }
+
+    /// Runs a review function, which is foreign code: no lock is held.
+    pub(crate) fn decide(&self, asked: &Asked) -> Decision {
+        match self.reviews.get(asked.rule as usize) {
+            Some(Some(decide)) => (decide.0)(&asked.review),
+            _ => Decision::Refuse,
         }
     }
 

@@ -1,5 +1,8 @@
 //! What a budget shows of itself.
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     Charged,
@@ -76,7 +79,9 @@ pub struct LimitSnapshot {
     pub key: Option<Arc<str>>,
     /// Units a period, as in force: never above what was told, below it if the provider says less.
     pub limit: u64,
-    /// The period.
+    /// What was told; `None`: it is learned.
+    pub told: Option<u64>,
+    /// The period; of a cap per calendar month 31 days.
     pub period: Duration,
     /// Units counted against it now, with those in flight and those of strangers that the headers show.
     pub used: u64,
@@ -86,6 +91,10 @@ pub struct LimitSnapshot {
     pub debt: u64,
     /// Units that the requests in the queue will take.
     pub queued: u64,
+    /// In what time all of it is free again, if nothing more is used.
+    pub free_in: Duration,
+    /// When the running period ends, of a cap per calendar period.
+    pub resets_at: Option<SystemTime>,
     /// How it is enforced just now; never [`Enforcement::Auto`].
     pub enforcement: Enforcement,
     /// Learned from headers, not told.

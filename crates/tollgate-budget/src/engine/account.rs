@@ -3,12 +3,14 @@ use std::sync::Arc;
 
 use super::{
     book::{Book, Correction, Since},
+    calendar::Period,
     evidence::Reading,
     headers::Stated,
     history::History,
     rate::{NEVER, Nanos, Rate, Span, narrow},
     rule::Rule,
 };
+use crate::limit::Wall;
 
 /// Periods for which a refusal is remembered.
 const DOUBT: u64 = 10;
@@ -71,12 +73,15 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(index: u32, rule: &Rule, key: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(index: u32, rule: &Rule, key: Option<Arc<str>>, epoch: Wall) -> Self {
         Self {
             rule: index,
             rate: rule.rate,
             ceiling: Some(rule.rate.amount),
-            book: Book::new(rule.enforcement, rule.rate.period),
+            book: match &rule.calendar {
+                Some(plan) => Book::Calendar(Period::new(Arc::clone(plan), epoch)),
+                None => Book::new(rule.enforcement, rule.rate.period),
+            },
             key,
             holders: 0,
             reserved: 0,
@@ -308,6 +313,29 @@ impl Account {
             reset: None,
         };
         self.book.correct(now, self.rate, seen);
+    }
+
+    /// What was told has changed. Headers may lower it again.
+    pub(crate) fn told(&mut self, now: Nanos, amount: u64) {
+        self.ceiling = Some(amount);
+        self.limit_is(now, amount);
+    }
+
+    /// When all of it is free again, if nothing more is used; and by the wall clock, of a cap.
+    pub(crate) fn free_at(&mut self, now: Nanos) -> (Nanos, Option<Wall>) {
+        if let Book::Calendar(period) = &mut self.book {
+            let (at, wall) = period.ends(now);
+            return (if period.used(now) == 0 { now } else { at }, Some(wall));
+        }
+        if self.used(now) == 0 {
+            return (now, None);
+        }
+        let all = u128::from(self.capacity());
+        (self.drained_at(now, all), None)
+    }
+
+    pub(crate) fn ceiling(&self) -> Option<u64> {
+        self.ceiling
     }
 
     fn limit_is(&mut self, now: Nanos, amount: u64) {

@@ -1,6 +1,7 @@
 //! One limit's book, whichever discipline it follows.
 use super::{
     bucket::Bucket,
+    calendar::Period,
     evidence::{Evidence, Reading},
     fixed::Fixed,
     rate::{Nanos, Rate, Span, narrow},
@@ -17,6 +18,7 @@ pub(crate) enum Book {
     },
     Rolling(Rolling),
     Fixed(Fixed),
+    Calendar(Period),
     Quantised {
         slice: Nanos,
         short: Rolling,
@@ -85,7 +87,7 @@ impl Book {
         match self {
             Self::Bucket { burst, .. } => Enforcement::Bucket { burst: *burst },
             Self::Rolling(_) => Enforcement::Rolling,
-            Self::Fixed(_) => Enforcement::Fixed,
+            Self::Fixed(_) | Self::Calendar(_) => Enforcement::Fixed,
             Self::Quantised { .. } => told,
             Self::Auto { evidence, .. } if evidence.bucket() => Enforcement::Bucket {
                 burst: evidence.holds(),
@@ -144,6 +146,7 @@ impl Book {
             Self::Bucket { bucket, .. } => bucket.fits_at(now, rate, burst, units),
             Self::Rolling(log) => log.fits_at(now, rate.amount, units),
             Self::Fixed(fixed) => fixed.fits_at(now, way, rate, units),
+            Self::Calendar(period) => period.fits_at(now, rate, units),
             Self::Quantised { slice, short, long } => short
                 .fits_at(now, quantum(rate, *slice), units)
                 .max(long.fits_at(now, rate.amount, units)),
@@ -162,6 +165,7 @@ impl Book {
             Self::Bucket { bucket, .. } => bucket.drained_at(now, rate, burst, units),
             Self::Rolling(log) => log.drained_at(now, rate.amount, units),
             Self::Fixed(fixed) => fixed.drained_at(now, rate, units),
+            Self::Calendar(period) => period.drained_at(now, rate, units),
             Self::Quantised { slice, short, long } => short
                 .drained_at(now, quantum(rate, *slice), units)
                 .max(long.drained_at(now, rate.amount, units)),
@@ -178,6 +182,7 @@ impl Book {
             Self::Bucket { bucket, .. } => bucket.take(now, rate, units),
             Self::Rolling(log) => log.put(now, span.hi, units, rate.amount),
             Self::Fixed(fixed) => fixed.put(now, rate, span, units),
+            Self::Calendar(period) => period.put(now, span, units),
             Self::Quantised { slice, short, long } => {
                 short.put(now, span.hi, units, quantum(rate, *slice));
                 long.put(now, span.hi, units, rate.amount);
@@ -217,6 +222,10 @@ impl Book {
                 fixed.take_out(now, rate, old_span, old);
                 fixed.put(now, rate, new_span, new);
             }
+            Self::Calendar(period) => {
+                period.take_out(now, old_span, old);
+                period.put(now, new_span, new);
+            }
             Self::Quantised { slice, short, long } => {
                 log(short, quantum(rate, *slice));
                 log(long, rate.amount);
@@ -251,7 +260,7 @@ impl Book {
             units => units.saturating_add(seen.margin),
         };
         match self {
-            Self::Bucket { .. } => {}
+            Self::Bucket { .. } | Self::Calendar(_) => {}
             Self::Rolling(log) | Self::Auto { rolling: log, .. } => {
                 log.stranger(now, seen.until, strangers);
             }
@@ -316,6 +325,7 @@ impl Book {
             Self::Bucket { bucket, .. } => bucket.used(now, rate).into(),
             Self::Rolling(log) => log.used(now),
             Self::Fixed(fixed) => fixed.used(now, rate.period),
+            Self::Calendar(period) => period.used(now),
             Self::Quantised { long, .. } => long.used(now),
             Self::Auto {
                 bucket, evidence, ..
@@ -329,7 +339,7 @@ impl Book {
         match self {
             Self::Rolling(log) | Self::Auto { rolling: log, .. } => log.own(now),
             Self::Quantised { long, .. } => long.own(now),
-            Self::Bucket { .. } | Self::Fixed(_) => self.used(now, rate),
+            Self::Bucket { .. } | Self::Fixed(_) | Self::Calendar(_) => self.used(now, rate),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The arithmetic and the decisions: no I/O, no `async`, no clock; the time comes as an argument.
 pub(crate) mod account;
-mod book;
+pub(crate) mod book;
 mod bucket;
+pub(crate) mod calendar;
 pub(crate) mod core;
 mod evidence;
 mod fixed;

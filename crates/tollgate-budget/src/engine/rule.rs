@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     charging::Cost,
-    limit::{Enforcement, Exhausted, Limit, Scope, Unit, Unpriced, Weights},
+    limit::{Enforcement, Exhausted, Limit, Plan, Scope, Unit, Unpriced, Weights},
     scope::Models,
     store::Settlement,
     used::Used,
@@ -19,6 +19,8 @@ pub(crate) struct Rule {
     pub(crate) name: Arc<str>,
     pub(crate) unit: Unit,
     pub(crate) rate: Rate,
+    /// The calendar, of a cap.
+    pub(crate) calendar: Option<Arc<Plan>>,
     /// Parts of a unit.
     pub(crate) parts: u64,
     weights: Option<Weights>,
@@ -51,6 +53,12 @@ impl Rule {
                 amount: limit.amount.saturating_mul(parts),
                 period: narrow(limit.period.as_nanos()),
             },
+            // Checked when the budget was built.
+            calendar: limit
+                .calendar
+                .as_ref()
+                .and_then(|c| c.plan().ok())
+                .map(Arc::new),
             parts,
             weights: Some(limit.weights).filter(|weights| *weights != Weights::even()),
             unpriced: limit.unpriced,
@@ -77,7 +85,7 @@ impl Rule {
     /// Whether what the provider says of its limits can concern this one.
     pub(crate) fn is_the_providers(&self) -> bool {
         let scope = matches!(self.scope, Scope::Global | Scope::Model | Scope::ApiKey);
-        scope && self.unit != Unit::Money
+        scope && self.unit != Unit::Money && self.calendar.is_none()
     }
 
     /// Whether it counts requests for this model.
@@ -98,7 +106,7 @@ impl Rule {
 
     /// Whether nothing may ever be sent beyond it, as far as can be known.
     pub(crate) fn is_hard(&self) -> bool {
-        self.unit == Unit::Money
+        self.unit == Unit::Money || self.calendar.is_some()
     }
 
     /// How long a request may be on its way to where it is counted: our own limits are counted here.

@@ -6,7 +6,9 @@ use tollgate_core::{
     principal::Principal,
 };
 
-use super::{Arrival, Arrived, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of};
+use super::{
+    Arrival, Arrived, Asked, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of,
+};
 use crate::{
     charging::Cost,
     engine::{
@@ -16,6 +18,7 @@ use crate::{
         rule::{Rule, Unknown},
     },
     limit::{Exhausted, Unit},
+    review::Review,
     telemetry::Event,
 };
 
@@ -29,6 +32,8 @@ enum Turn {
         wait: Option<Nanos>,
     },
     Refused(Refused),
+    /// Somebody is to be asked about this account; when it would fit.
+    Review(u32, Option<Nanos>),
 }
 
 /// Requests of up to a 64th of the scarcest limit, a 16th, a quarter, and above.
@@ -60,6 +65,14 @@ impl Core {
             None => self.turn(now, id, arrival),
         };
         if self.bounds.shadow {
+            let turn = match turn {
+                // Nobody is asked about what passes anyhow.
+                Turn::Review(account, at) => {
+                    let wait = at.map(|at| at.saturating_sub(now));
+                    Turn::Refused(self.refusal(Reason::Exhausted, Some(account), wait))
+                }
+                turn => turn,
+            };
             self.note(turn, arrival);
             self.admit(now, id);
             self.entries[id].phase = Phase::Held;
@@ -74,6 +87,11 @@ impl Core {
             Turn::Refused(refused) => {
                 self.leave_entry(id);
                 Arrived::Refused(refused)
+            }
+            Turn::Review(account, at) => {
+                let asked = self.asked(now, id, account, at);
+                self.leave_entry(id);
+                Arrived::Review(asked)
             }
             Turn::Waits { flow, until, .. } => {
                 self.wait_in_line(ticket, flow, arrival.bytes, until);
@@ -101,6 +119,7 @@ impl Core {
                 let wait = Some(at.saturating_sub(now));
                 return Turn::Refused(self.refusal(Reason::Exhausted, Some(account), wait));
             }
+            Fit::Review(account, at) => return Turn::Review(account, at),
             Fit::Now if self.queue.is_empty() => return Turn::Now,
             Fit::Now | Fit::Later { .. } => {}
         }
@@ -139,6 +158,7 @@ impl Core {
                 self.shadowed.refused += 1;
                 self.events.push(Event::WouldRefuse { refused, model });
             }
+            Turn::Review(..) => {}
         }
     }
 
@@ -175,6 +195,7 @@ impl Core {
                     tokens: 0,
                     settles: false,
                     alone: None,
+                    allowed: 0,
                 });
                 self.entries.len() - 1
             }
@@ -202,6 +223,7 @@ impl Core {
         entry.tokens = arrival.cost.tokens;
         entry.settles = arrival.settles;
         entry.alone = None;
+        entry.allowed = arrival.allowed;
         ticket_of(entry.generation, id)
     }
 
@@ -258,6 +280,8 @@ impl Core {
         let mut own_at = now;
         let mut blocker = None;
         let mut grain = 0;
+        let (mut refuse, mut review) = (None, None);
+        let (mut last_at, mut last) = (now, None);
         let gate = lane.gate.opens_at(now);
         let lane_at = gate.max(self.probe(lane, now));
         if lane_at > now {
@@ -271,7 +295,14 @@ impl Core {
         for take in &entry.takes {
             let account = &mut self.accounts[take.account as usize];
             let rule = &self.rules[account.rule as usize];
+            if entry.may_pass(account.rule) {
+                continue;
+            }
             if take.units > account.capacity() && (!self.bounds.run_alone || rule.is_hard()) {
+                if rule.exhausted == Exhausted::Review {
+                    review = Some((take.account, None));
+                    continue;
+                }
                 return Fit::Never(take.account);
             }
             let way = rule.way(&self.skew, account.rate);
@@ -279,12 +310,20 @@ impl Core {
             if at <= now {
                 continue;
             }
-            if rule.exhausted == Exhausted::Refuse {
+            if rule.exhausted != Exhausted::Wait {
                 let at = match at {
                     NEVER => account.drained_at(now, take.units.into()),
                     at => at,
                 };
-                return Fit::Refuse(take.account, at);
+                if rule.exhausted == Exhausted::Review {
+                    review.get_or_insert((take.account, Some(at)));
+                } else if refuse.is_none_or(|(_, last)| at > last) {
+                    refuse = Some((take.account, at));
+                }
+                continue;
+            }
+            if at > last_at {
+                (last_at, last) = (at, Some(take.account));
             }
             grain = account.grain();
             if rule.is_shared() {
@@ -293,6 +332,12 @@ impl Core {
                 own_at = at;
                 blocker = Some(Blocker::Account(take.account));
             }
+        }
+        if let Some((account, at)) = refuse {
+            return Fit::Refuse(account, at);
+        }
+        if let Some((account, at)) = review {
+            return Fit::Review(account, at);
         }
         if shared_at <= now && own_at <= now {
             return Fit::Now;
@@ -303,6 +348,7 @@ impl Core {
             // What is its own comes first: while that lasts, others may pass.
             shared: own_at <= now,
             blocker,
+            account: last,
         }
     }
 
@@ -329,12 +375,16 @@ impl Core {
         fit: &Fit,
     ) -> (Nanos, Option<u32>) {
         let (mut at, mut last) = match fit {
-            Fit::Later { at, .. } if *at < NEVER => (*at, None),
+            Fit::Later { at, account, .. } if *at < NEVER => (*at, *account),
             _ => (now, None),
         };
         let (part, all) = self.queue.ahead(flow);
         for take in &self.entries[id].takes {
             let account = &mut self.accounts[take.account as usize];
+            if self.rules[account.rule as usize].exhausted == Exhausted::Review {
+                // It does not wait for that one: when its turn comes, somebody is asked.
+                continue;
+            }
             let ahead = match all {
                 0 => 0,
                 _ if part >= all => account.backlog,
@@ -349,6 +399,36 @@ impl Core {
             }
         }
         (at, last)
+    }
+
+    /// What a review is asked of a request.
+    pub(super) fn asked(
+        &mut self,
+        now: Nanos,
+        id: usize,
+        account: u32,
+        at: Option<Nanos>,
+    ) -> Box<Asked> {
+        let units = self.entries[id]
+            .takes
+            .iter()
+            .find(|take| take.account == account);
+        let units = units.map_or(0, |take| take.units);
+        let of = &mut self.accounts[account as usize];
+        let rule = &self.rules[of.rule as usize];
+        let review = Review {
+            limit: rule.name.clone(),
+            unit: rule.unit,
+            key: of.key.clone(),
+            amount: rule.whole(of.rate.amount.into()),
+            used: rule.whole(of.used(now)),
+            asked: rule.whole(units.into()),
+            wait: at.map(|at| std::time::Duration::from_nanos(at.saturating_sub(now))),
+        };
+        Box::new(Asked {
+            rule: of.rule,
+            review,
+        })
     }
 
     pub(super) fn refusal(

@@ -15,7 +15,7 @@ use crate::{
 
 impl Core {
     pub(super) fn open(&mut self, rule: u32, key: Option<Arc<str>>) -> u32 {
-        let account = Account::new(rule, &self.rules[rule as usize], key);
+        let account = Account::new(rule, &self.rules[rule as usize], key, self.epoch);
         match self.free_accounts.pop() {
             Some(id) => {
                 self.accounts[id as usize] = account;
@@ -58,17 +58,22 @@ impl Core {
             // No key: the limit does not concern it.
             Scope::Custom => Key::Digest(Some((*keys.custom.get(told.key?)?)?)),
         };
+        Some(self.keyed(now, rule, key))
+    }
+
+    /// The account of a key, which is opened if there is none.
+    pub(super) fn keyed(&mut self, now: Nanos, rule: u32, key: Key) -> u32 {
         if let Some(&account) = self.keyed.get(&(rule, key.clone())) {
-            return Some(account);
+            return account;
         }
         if self.keyed.len() >= self.bounds.keys && !self.evict(now) {
             // All are in use. Those that come now share one account: less for each, never more.
             if let Some(&account) = self.overflow.get(&rule) {
-                return Some(account);
+                return account;
             }
             let account = self.open(rule, None);
             self.overflow.insert(rule, account);
-            return Some(account);
+            return account;
         }
         let name: Option<Arc<str>> = match &key {
             Key::Model(model) => model.clone(),
@@ -76,7 +81,7 @@ impl Core {
         };
         let account = self.open(rule, name);
         self.keyed.insert((rule, key), account);
-        Some(account)
+        account
     }
 
     /// Forgets keys that nobody uses and that owe nothing. Never one in use.
@@ -201,7 +206,7 @@ impl Core {
             let mut take = Take::new(account, units);
             match entry.phase {
                 _ if units == 0 => continue,
-                Phase::Free | Phase::Refused(_) => continue,
+                Phase::Free | Phase::Refused(_) | Phase::Asking(_) => continue,
                 Phase::Waiting { .. } => open.backlog += u128::from(units),
                 Phase::Granted | Phase::Held => open.take(&mut take),
                 Phase::Sent(_) => {

@@ -3,7 +3,9 @@ use std::task::Waker;
 
 use tollgate_core::extensions::Reason;
 
-use super::{Blocker, Core, Fit, Heard, Phase, Probe, STEP, index_of, push_new, ticket_of};
+use super::{
+    Blocker, Core, Fit, Heard, LOOK_UP, Phase, Probe, STEP, index_of, push_new, ticket_of,
+};
 use crate::{
     engine::rate::{NEVER, Nanos},
     store::Settlement,
@@ -25,7 +27,7 @@ impl Core {
         lane.gate.pass(now, if step == 0 { STEP } else { step });
         if let Some(time) = self.probe {
             // Where others use the key, what was heard goes stale.
-            let stale = now < lane.doubted_until && now - lane.heard_at > time;
+            let stale = now < lane.doubted_until && now.saturating_sub(lane.heard_at) > time;
             let first = lane.probe == Probe::Due;
             if first || (stale && lane.probe == Probe::Done) {
                 lane.probe = Probe::Since {
@@ -50,7 +52,10 @@ impl Core {
             }
             let id = index_of(ticket);
             let (wait, account) = match self.fit(now, id) {
-                Fit::Later { at, .. } if at < NEVER => (Some(at.saturating_sub(now)), None),
+                Fit::Later { at, account, .. } => {
+                    let wait = (at < NEVER).then(|| at.saturating_sub(now));
+                    (wait, account)
+                }
                 Fit::Refuse(account, at) => (Some(at.saturating_sub(now)), Some(account)),
                 _ => (None, None),
             };
@@ -94,6 +99,10 @@ impl Core {
                     let refused = self.refusal(Reason::NeverFits, Some(account), None);
                     self.out_of_line(id, Phase::Refused(refused), wakes);
                 }
+                Fit::Review(account, at) => {
+                    let asked = self.asked(now, id, account, at);
+                    self.out_of_line(id, Phase::Asking(asked), wakes);
+                }
                 Fit::Refuse(account, at) => {
                     let wait = Some(at.saturating_sub(now));
                     let refused = self.refusal(Reason::Exhausted, Some(account), wait);
@@ -104,6 +113,10 @@ impl Core {
         next = next.min(self.queue.next_due().unwrap_or(NEVER));
         if let Some(&(at, _)) = self.deadlines.first() {
             next = next.min(at);
+        }
+        if self.bounds.epoch.is_some() && !self.queue.is_empty() {
+            // The wall clock may be set meanwhile, and nobody says so.
+            next = next.min(now.saturating_add(LOOK_UP));
         }
         self.next = next;
         self.hand_over(wakes);
@@ -192,6 +205,15 @@ impl Core {
                 self.leave_entry(id);
                 Heard::Refused(refused)
             }
+            Phase::Asking(_) => {
+                let Phase::Asking(asked) =
+                    std::mem::replace(&mut self.entries[id].phase, Phase::Free)
+                else {
+                    unreachable!("looked at just now")
+                };
+                self.leave_entry(id);
+                Heard::Review(asked)
+            }
             phase => {
                 *phase = Phase::Held;
                 Heard::Admitted
@@ -219,7 +241,7 @@ impl Core {
                 self.leave_entry(id);
                 self.tick(now, wakes);
             }
-            Phase::Refused(_) => self.leave_entry(index_of(ticket)),
+            Phase::Refused(_) | Phase::Asking(_) => self.leave_entry(index_of(ticket)),
             _ => self.settle(now, ticket, Settlement::AllBack, wakes),
         }
     }

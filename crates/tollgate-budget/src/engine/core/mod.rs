@@ -6,6 +6,7 @@
 //! A request is an entry from its arrival to its end: waiting, then held (admitted, not sent), then sent. All accounts
 //! of a request are taken in one step or not at all.
 mod arrive;
+mod change;
 mod keys;
 mod life;
 mod line;
@@ -32,7 +33,8 @@ use super::{
 };
 use crate::{
     charging::Cost,
-    limit::{Enforcement, Scope, Unit},
+    limit::{Enforcement, Scope, Unit, Wall},
+    review::Review,
     scope::Keys,
     telemetry::Event,
 };
@@ -47,6 +49,8 @@ const PROBE: u32 = 16;
 const DOUBLINGS: u64 = 8;
 /// The longest wait for the first answer, where limits were told.
 const MOST_PROBE: Nanos = 3 * SECOND;
+/// How often who waits looks at the wall clock, where that matters.
+const LOOK_UP: Nanos = 60 * SECOND;
 /// Idle ones that are looked for when there are too many.
 const LOOK: usize = 64;
 
@@ -62,6 +66,8 @@ pub(crate) struct Bounds {
     pub(crate) usual: Nanos,
     /// Keyed accounts and lanes that are kept.
     pub(crate) keys: usize,
+    /// What the wall clock shows now, at our time 0; `None` where no limit has a calendar.
+    pub(crate) epoch: Option<Wall>,
     /// Requests of like size make a line of their own.
     pub(crate) size_classes: bool,
     /// It decides, and lets everything pass.
@@ -90,6 +96,15 @@ pub(crate) struct Arrival {
     pub(crate) bytes: u64,
     /// The profile's word on whether the provider settles.
     pub(crate) settles: bool,
+    /// Limits that a review has let it pass, as bits.
+    pub(crate) allowed: u64,
+}
+
+/// What a review is asked.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) rule: u32,
+    pub(crate) review: Review,
 }
 
 /// What an answer's head says.
@@ -120,6 +135,8 @@ enum Phase {
     /// Admitted from the queue, and its future has not heard of it.
     Granted,
     Refused(Refused),
+    /// Out of the line, to ask a review.
+    Asking(Box<Asked>),
     Held,
     Sent(Nanos),
 }
@@ -136,6 +153,19 @@ struct Entry {
     settles: bool,
     /// Nobody else was at the provider when it was sent, as this one of all.
     alone: Option<u64>,
+    /// Limits that a review has let it pass, as bits.
+    allowed: u64,
+}
+
+impl Entry {
+    /// Whether a review has let it pass this limit.
+    fn may_pass(&self, rule: u32) -> bool {
+        self.allowed != 0
+            && self
+                .allowed
+                .checked_shr(rule)
+                .is_some_and(|bits| bits & 1 == 1)
+    }
 }
 
 /// Requests that share a gate, and what is learned: those of one model, where models matter.
@@ -210,9 +240,13 @@ enum Fit {
         grain: Nanos,
         shared: bool,
         blocker: Option<Blocker>,
+        /// The account that it waits for longest.
+        account: Option<u32>,
     },
     Never(u32),
     Refuse(u32, Nanos),
+    /// The account, and when it would fit; `None`: never.
+    Review(u32, Option<Nanos>),
 }
 
 #[derive(Clone, Copy)]
@@ -225,6 +259,7 @@ enum Blocker {
 pub(crate) enum Arrived {
     Admitted(u64),
     Refused(Refused),
+    Review(Box<Asked>),
     Waiting(u64),
 }
 
@@ -232,6 +267,7 @@ pub(crate) enum Arrived {
 pub(crate) enum Heard {
     Admitted,
     Refused(Refused),
+    Review(Box<Asked>),
     /// It waits on; with a time, it is the one to keep the timer.
     Waiting(Option<Nanos>),
 }
@@ -275,6 +311,7 @@ pub(crate) struct Core {
     shadowed: Shadowed,
     /// What happened in this step, for the shell to tell.
     events: Vec<Event>,
+    epoch: Wall,
     keeper: Option<u64>,
     /// When somebody was last let out of the line.
     granted: Nanos,
@@ -324,6 +361,7 @@ impl Core {
             unpriced: 0,
             shadowed: Shadowed::default(),
             events: Vec::new(),
+            epoch: bounds.epoch.unwrap_or(0),
             keeper: None,
             granted: 0,
             next: NEVER,

@@ -30,6 +30,7 @@ fn core(enforcement: Enforcement, queue_len: usize) -> Core {
             keys: 10_000,
             size_classes: false,
             shadow: false,
+            epoch: None,
         },
     )
 }
@@ -44,6 +45,7 @@ fn arrival(tokens: u64, user: u64) -> Arrival {
         until: NEVER,
         bytes: 10,
         settles: false,
+        allowed: 0,
     }
 }
 
@@ -128,7 +130,7 @@ impl World {
                             arrived: 0,
                         });
                     }
-                    Heard::Refused(_) => heard = true,
+                    Heard::Refused(_) | Heard::Review(_) => heard = true,
                 }
             }
             if !heard {
@@ -151,7 +153,7 @@ impl World {
                         });
                     }
                     Arrived::Waiting(ticket) => self.waiting.push_back((ticket, tokens)),
-                    Arrived::Refused(_) => {}
+                    Arrived::Refused(_) | Arrived::Review(_) => {}
                 }
             }
             Step::Send { way } => {
@@ -295,6 +297,7 @@ proptest! {
             keys: 10_000,
             size_classes: false,
             shadow: false,
+            epoch: None,
             };
             let mut core = Core::new(vec![rule], bounds);
             let mut now = 0u64;
@@ -322,7 +325,7 @@ fn a_wake_up_is_for_one_who_is_admitted_or_who_is_to_keep_the_timer() {
         match core.arrive(0, &arrival(1, 1), wakes) {
             Arrived::Waiting(ticket) => tickets.push(ticket),
             Arrived::Admitted(ticket) => core.sent(0, ticket, &mut Vec::new()),
-            Arrived::Refused(_) => unreachable!("the queue is long enough"),
+            Arrived::Refused(_) | Arrived::Review(_) => unreachable!("the queue is long enough"),
         }
     }
     let mut keepers = 0;

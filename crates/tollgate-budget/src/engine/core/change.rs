@@ -1,0 +1,130 @@
+//! What changes while a budget is in use: limits, the wall clock, what was spent before.
+use std::task::Waker;
+
+use tollgate_core::principal::Principal;
+
+use super::{Core, Key};
+use crate::{
+    engine::{
+        book::Book,
+        rate::{NEVER, Nanos, SECOND},
+        rule::Rule,
+    },
+    limit::{Scope, Wall},
+    spent::Spent,
+};
+
+impl Core {
+    /// Limits have changed: all who wait are looked at anew.
+    fn reconsider(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
+        self.queue.unpark_due(NEVER);
+        self.tick(now, wakes);
+    }
+
+    /// Another amount for the limit of this name, in its units.
+    pub(crate) fn set_limit(
+        &mut self,
+        now: Nanos,
+        name: &str,
+        amount: u64,
+        wakes: &mut Vec<Waker>,
+    ) -> Result<(), String> {
+        let index = self.named(name, |_| true)?;
+        let rule = &mut self.rules[index as usize];
+        let parts = u128::from(amount) * u128::from(rule.parts);
+        if amount == 0 {
+            return Err(format!("{name}: a limit must be above zero"));
+        }
+        if parts > 1 << 62 {
+            return Err(format!(
+                "{name}: a limit must be below 2^62 (with weights: in the smallest part of a unit)"
+            ));
+        }
+        rule.rate.amount = parts as u64;
+        for account in self.accounts.iter_mut().filter(|a| a.rule == index) {
+            account.told(now, parts as u64);
+        }
+        self.reconsider(now, wakes);
+        Ok(())
+    }
+
+    /// The one limit of this name that was told and is meant.
+    fn named(&self, name: &str, meant: impl Fn(&Rule) -> bool) -> Result<u32, String> {
+        let named = |rule: &Rule| !rule.learned && *rule.name == *name && meant(rule);
+        let mut found = (0..).zip(&self.rules).filter(|(_, rule)| named(rule));
+        match (found.next(), found.next()) {
+            (Some((index, _)), None) => Ok(index),
+            (None, _) => Err(format!("no such limit is named {name:?}")),
+            _ => Err(format!(
+                "several limits are named {name:?}; name them apart"
+            )),
+        }
+    }
+
+    /// What the wall clock showed when our own began, as far as is known now.
+    pub(crate) fn wall_is(&mut self, now: Nanos, epoch: Wall, wakes: &mut Vec<Waker>) {
+        // Clocks are read one after the other, and one of them is trimmed all the time.
+        if self.epoch.abs_diff(epoch) < SECOND {
+            return;
+        }
+        self.epoch = epoch;
+        for account in &mut self.accounts {
+            if let Book::Calendar(period) = &mut account.book {
+                period.set(now, epoch);
+            }
+        }
+        self.reconsider(now, wakes);
+    }
+
+    /// Puts back what was spent of caps, all of it or nothing; `wall` is the wall clock now.
+    pub(crate) fn restore(
+        &mut self,
+        now: Nanos,
+        wall: Wall,
+        spent: &[(Spent, Option<Wall>)],
+    ) -> Result<(), String> {
+        let mut found = Vec::new();
+        for (spent, until) in spent {
+            let rule = self.named(&spent.limit, |rule| rule.calendar.is_some())?;
+            let key = self.key_named(rule, spent.key.as_deref())?;
+            if until.is_none_or(|until| until > wall) {
+                found.push((rule, key, spent.units));
+            }
+        }
+        for (rule, key, units) in found {
+            let account = match key {
+                Some(key) => self.keyed(now, rule, key),
+                None => match self.global[rule as usize] {
+                    Some(account) => account,
+                    None => continue,
+                },
+            };
+            let units = units.saturating_mul(self.rules[rule as usize].parts);
+            if let Book::Calendar(period) = &mut self.accounts[account as usize].book {
+                period.add(now, units);
+            }
+        }
+        Ok(())
+    }
+
+    fn key_named(&self, rule: u32, key: Option<&str>) -> Result<Option<Key>, String> {
+        let rule = &self.rules[rule as usize];
+        Ok(match (rule.scope, key) {
+            (Scope::Global, None) => None,
+            (Scope::Global, Some(_)) => {
+                return Err(format!("{}: it is one for all, and has no key", rule.name));
+            }
+            (Scope::Model, model) => Some(Key::Model(model.map(Into::into))),
+            (_, None) => Some(Key::Digest(None)),
+            (_, Some(text)) => match u64::from_str_radix(text, 16) {
+                Ok(digest) => Some(Key::Digest(Some(Principal::from_digest(digest)))),
+                Err(_) => {
+                    return Err(format!(
+                        "{}: a key is sixteen hexadecimal digits",
+                        rule.name
+                    ));
+                }
+            },
+        })
+    }
+}
