@@ -17,13 +17,13 @@ def shipped():
     return packages, published, closure(*published)
 
 
-def closure(*members):
-    """Ids of all that a user of these may build."""
+def closure(*members, without=()):
+    """Ids of all that a user of these may build, without some and what only they need."""
     nodes = {n["id"]: n for n in metadata()["resolve"]["nodes"]}
     seen, todo = set(), list(members)
     while todo:
         node = todo.pop()
-        if node in seen:
+        if node in seen or node in without:
             continue
         seen.add(node)
         for dep in nodes[node]["deps"]:

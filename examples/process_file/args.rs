@@ -86,6 +86,10 @@ pub struct Args {
     )]
     timeout_secs: f64,
 
+    /// Keeps a record of every row in this SQLite file, for `usage_report`.
+    #[arg(long, value_name = "FILE.sqlite")]
+    ledger: Option<PathBuf>,
+
     /// Go on where an earlier run has ended: skip the rows that it has answered, run those that failed again.
     #[arg(long)]
     resume: bool,
@@ -121,6 +125,8 @@ pub struct Job {
     pub endpoint: Option<String>,
     /// For one answer.
     pub timeout: Duration,
+    /// Where records of usage are kept.
+    pub ledger: Option<PathBuf>,
 }
 
 /// What is to become of an output file that is there and not empty.
@@ -205,6 +211,7 @@ impl Args {
             fallback: self.fallback,
             endpoint: self.endpoint,
             timeout,
+            ledger: self.ledger,
         })
     }
 }

@@ -11,13 +11,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use tollgate::{
-    BoxError, Budget, Limit, ModelChain, ModelFallbackLayer, RateLimitPolicy,
+    BoxError, Budget, Ledger, Limit, ModelChain, ModelFallbackLayer, RateLimitPolicy,
     RetryOnRateLimitLayer, RetryStats, TokenBudgetLayer, UsageRecorderLayer, UsageTotals,
-    classify::HyperUtil, fallback::FallbackPolicy, timeouts::Timeouts,
+    classify::HyperUtil, fallback::FallbackPolicy, price::PriceTable, timeouts::Timeouts,
 };
 use tower::{Service, ServiceBuilder};
 
-use crate::{args::Job, prices, tally::Tally, wire::Wire};
+use crate::{args::Job, tally::Tally, wire::Wire};
 
 /// A service that is called with a row's request: what the run needs to know of a stack.
 macro_rules! client {
@@ -84,6 +84,8 @@ pub struct Stack {
     pub usage: UsageTotals,
     /// Counts attempts.
     pub retries: RetryStats,
+    /// Keeps.
+    pub ledger: Option<Ledger>,
     /// Counts.
     pub tally: Tally,
     /// Requests for one row.
@@ -97,7 +99,7 @@ pub struct Stack {
 impl Stack {
     /// Recorder, retry, budget, client.
     pub fn plain(self) -> client!() {
-        let recorder = recorder(&self.usage);
+        let recorder = self.recorder();
         ServiceBuilder::new()
             .layer(recorder)
             .service(self.patient())
@@ -110,13 +112,21 @@ impl Stack {
             // A row that waits for its turn is not served sooner by another model: they share the limits.
             .max_wait(FOREVER);
         ServiceBuilder::new()
-            .layer(recorder(&self.usage))
+            .layer(self.recorder())
             .layer(
                 ModelFallbackLayer::new(chain)
                     .policy(policy)
                     .classify(HyperUtil),
             )
             .service(self.patient())
+    }
+
+    fn recorder(&self) -> UsageRecorderLayer {
+        let totals = UsageRecorderLayer::new(self.usage.clone()).prices(PriceTable::shipped());
+        match &self.ledger {
+            Some(ledger) => totals.and(ledger.clone()),
+            None => totals,
+        }
     }
 
     /// What waits and tries again, down to the socket.
@@ -137,10 +147,6 @@ impl Stack {
             .layer(TokenBudgetLayer::new(self.budget).classify(HyperUtil))
             .service(wire)
     }
-}
-
-fn recorder(usage: &UsageTotals) -> UsageRecorderLayer {
-    UsageRecorderLayer::new(usage.clone()).prices(prices::table().unwrap_or_default())
 }
 
 /// Makes the client itself, with room for a connection for each row under way.

@@ -28,10 +28,11 @@
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use tokio::time::Instant;
-use tollgate::{RetryStats, UsageTotals};
+use tollgate::{Ledger, RetryStats, UsageTotals};
 
 use crate::{
     args::{Args, Job},
@@ -50,7 +51,6 @@ mod client;
 mod files;
 mod json;
 mod output;
-mod prices;
 mod progress;
 mod resume;
 mod rows;
@@ -105,9 +105,11 @@ async fn process(mut job: Job) -> ExitCode {
         let chain = client::chain(&job)?;
         let input = files::input(job.input.as_deref())?;
         let (output, done) = files::output(&job)?;
-        Ok((budget, chain, input, output, done))
+        let ledger = job.ledger.as_ref().map(Ledger::open).transpose();
+        let ledger = ledger.map_err(|error| format!("--ledger: {error}"))?;
+        Ok((budget, chain, input, output, done, ledger))
     });
-    let (budget, chain, input, output, done) = match prepared {
+    let (budget, chain, input, output, done, ledger) = match prepared {
         Ok(prepared) => prepared,
         Err(sentence) => return fail(UNUSABLE, &sentence),
     };
@@ -126,6 +128,7 @@ async fn process(mut job: Job) -> ExitCode {
         budget: budget.clone(),
         usage: usage.clone(),
         retries: retries.clone(),
+        ledger: ledger.clone(),
         tally: tally.clone(),
         max_attempts: job.max_attempts,
         concurrency: job.concurrency,
@@ -162,6 +165,12 @@ async fn process(mut job: Job) -> ExitCode {
         strangers: *outcome.as_ref().unwrap_or(&0),
     };
     let _ = io::stdout().write_all(summary.text().as_bytes());
+    if let Some(ledger) = ledger {
+        // The process waits for no other thread.
+        if let Err(error) = ledger.flush(Duration::from_secs(10)).await {
+            eprintln!("process_file: {error}");
+        }
+    }
     match outcome {
         Err(error) => fail(BROKE_OFF, &format!("the run broke off: {error}")),
         Ok(_) if stop.stopped() => ExitCode::from(STOPPED),

@@ -13,13 +13,8 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 use tollgate::{
-    UsageRecord, UsageRecorderLayer,
-    call::CallOptions,
-    clock,
-    prelude::*,
-    price::{Price, PriceTable},
-    principal::Principal,
-    usage::Recorder,
+    UsageRecord, UsageRecorderLayer, call::CallOptions, clock, prelude::*, price::PriceTable,
+    principal::Principal, usage::Recorder,
 };
 use tollgate_ledger::Ledger;
 use tollgate_sim::{Enforcement, Fault, Latency, SimLimit, SimProvider, Unit};
@@ -164,12 +159,7 @@ async fn run(
     provider: &SimProvider,
     recorder: impl Recorder + Clone + 'static,
 ) -> Result<(), Box<dyn Error>> {
-    let prices = PriceTable::new()
-        .with(
-            "gpt-5-mini",
-            Price::per_million("0.25", "2")?.cached("0.025")?,
-        )
-        .with("gpt-5", Price::per_million("1.25", "10")?.cached("0.125")?);
+    let prices = PriceTable::shipped();
     let budget = Budget::in_memory([
         Limit::requests(requests).per_minute(),
         Limit::tokens(tokens).per_minute(),

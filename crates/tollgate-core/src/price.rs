@@ -26,6 +26,9 @@ mod amount;
 mod file;
 mod handle;
 mod rate;
+#[cfg(feature = "prices")]
+#[cfg_attr(docsrs, doc(cfg(feature = "prices")))]
+mod shipped;
 mod table;
 
 pub use self::{

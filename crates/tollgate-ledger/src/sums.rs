@@ -12,7 +12,8 @@ use crate::{row::COST_BIT, select::Select};
 pub struct Sums {
     /// Records.
     pub records: u64,
-    /// Requests that were sent for them.
+    /// Requests that were sent for them. Of calls that a layer of ours refused in the end it is not known how many were sent
+    /// before; [`Select::sent`] knows where a recorder stands inside the budget.
     pub requests: u64,
     /// Records whose outcome is not `ok`.
     pub failed: u64,

@@ -86,6 +86,8 @@
 //! | `fallback` | yes | [`ModelFallback`] |
 //! | `retry` | yes | [`RetryOnRateLimit`] |
 //! | `usage` | yes | [`UsageRecorder`] |
+//! | `ledger` | no | [`Ledger`]: usage records in SQLite; needs Rust 1.89 and a C compiler |
+//! | `prices` | no | [`price::PriceTable::shipped`]: prices of the usual models, with their date |
 //! | `tower` | no | [`retry::TowerBackoff`], [`retry::RetryBudget::tower`]: tower's own back-offs and budgets |
 //! | `backoff` | no | [`retry::BackoffPolicy`]: the policies of the `backoff` crate, which is unmaintained |
 //! | `hyper-util` | no | [`classify::HyperUtil`]: what was never sent is told from what may have been |
@@ -95,6 +97,8 @@
         feature = "fallback",
         feature = "retry",
         feature = "usage",
+        feature = "ledger",
+        feature = "prices",
         feature = "tower",
         feature = "backoff",
         feature = "hyper-util"
@@ -121,6 +125,9 @@ pub use tollgate_fallback::{
     self as fallback, Candidate, FallbackHealth, ModelChain, ModelFallback, ModelFallbackLayer,
     Target,
 };
+#[cfg(feature = "ledger")]
+#[cfg_attr(docsrs, doc(cfg(feature = "ledger")))]
+pub use tollgate_ledger::{self as ledger, Ledger};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use tollgate_retry::{
