@@ -2,6 +2,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,12 +12,16 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 use tollgate_core::{
     body::{End, ObservedBody, Observer, Tap, Tapping},
-    wire::outcome::{Outcome, Units},
+    wire::{
+        outcome::{Outcome, Units},
+        prompt::Facts,
+    },
 };
 
 use crate::{
     charging::{ChargeProfile, Cost, DropPolicy},
     store::{Charge, Observation, Refusal, Settlement},
+    uncapped::Outputs,
     used::Bill,
 };
 
@@ -29,6 +34,8 @@ pub struct ResponseBody<B> {
     kind: Kind<B>,
 }
 
+// The large one is the ordinary one.
+#[allow(clippy::large_enum_variant)]
 #[pin_project(project = KindProj)]
 enum Kind<B> {
     Refused(Option<Bytes>),
@@ -115,6 +122,8 @@ pub(crate) struct Settling {
     pub(crate) on_drop: DropPolicy,
     pub(crate) estimate: Cost,
     pub(crate) bill: Bill,
+    /// Where the answer's output is noted, if anything is learned from it.
+    pub(crate) outputs: Option<(Arc<Outputs>, Facts)>,
     /// The head's `retry-after`: on a 200 it is the wait for an error inside.
     pub(crate) head_wait: Option<Duration>,
 }
@@ -149,6 +158,11 @@ impl Observer for Settling {
                 }
             }
             let whole = end == End::Complete || answer.complete;
+            if let (Some((outputs, facts)), true) = (&self.outputs, whole) {
+                if let (Some(model), Some(output)) = (&facts.model, answer.usage.output.exact()) {
+                    outputs.add(model, output / u64::from(facts.answers.max(1)));
+                }
+            }
             let (charged, used) = if whole {
                 let charged = self.profile.actual(&answer.usage);
                 (

@@ -3,17 +3,30 @@
 //! Every provider charges a request when it admits it, before it knows what the answer will use, and each by its
 //! own rule. A budget that reserves by another rule wastes the limit or runs into refusals, so the rule is data:
 //! one [`ChargeProfile`] for each dialect, and a user may replace any of them.
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::request::Parts;
 
 use tollgate_core::{
     price::{Pico, PriceTable},
     wire::{
-        prompt::{Dialect, Endpoint, RequestFacts},
+        prompt::{Dialect, Endpoint, Facts, RequestFacts},
         usage::Usage,
     },
 };
 
-use crate::used::{Tariff, Used};
+use crate::{
+    telemetry,
+    uncapped::{self, Outputs, Uncapped},
+    used::{Tariff, Used},
+};
 
 /// Units of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -193,6 +206,11 @@ impl ChargeProfile {
     /// Never fails and never overflows: a request of 2^64 tokens is one that no limit can hold.
     #[must_use]
     pub fn estimate(&self, facts: &RequestFacts) -> Cost {
+        self.estimate_of(facts, facts.max_output_tokens.unwrap_or(self.unset_cap))
+    }
+
+    /// The same with so much output for each answer.
+    fn estimate_of(&self, facts: &RequestFacts, cap: u64) -> Cost {
         let one = Cost::request();
         match facts.endpoint {
             // Accepted now, charged elsewhere; or not charged in tokens at all.
@@ -217,7 +235,6 @@ impl ChargeProfile {
         if !facts.endpoint.generates() {
             return one.tokens(input, 0);
         }
-        let cap = facts.max_output_tokens.unwrap_or(self.unset_cap);
         let output = cap.saturating_mul(u64::from(facts.answers.max(1)));
         match self.output {
             OutputCharge::Sum => one.tokens(input, output),
@@ -297,6 +314,9 @@ pub struct Charging {
     exceptions: Arc<[(Dialect, ChargeProfile)]>,
     on_drop: DropPolicy,
     pub(crate) tariff: Tariff,
+    uncapped: Uncapped,
+    warned: Arc<AtomicBool>,
+    outputs: Option<Arc<Outputs>>,
 }
 
 impl Charging {
@@ -311,6 +331,9 @@ impl Charging {
             exceptions: Arc::from([]),
             on_drop: DropPolicy::default(),
             tariff: Tariff::default(),
+            uncapped: Uncapped::default(),
+            warned: Arc::default(),
+            outputs: None,
         }
     }
 
@@ -348,6 +371,63 @@ impl Charging {
     pub fn assumed_output(mut self, tokens: u64) -> Self {
         self.tariff.set_assumed_output(tokens);
         self
+    }
+
+    /// What is done with a request that states no output cap. Default: [`Uncapped::Reserve`].
+    #[must_use]
+    pub fn uncapped(mut self, policy: Uncapped) -> Self {
+        self.uncapped = policy;
+        self
+    }
+
+    /// Reserves what the model's answers have shown to need: 95 of 100 of the last 256 had no more output, once there
+    /// are 20. Default: no.
+    ///
+    /// It takes the place of the unset cap, and of a cap where the provider settles to real usage and so does not charge
+    /// it: a cap of 32,000 for answers of 500 would let hardly anything through. What is used beyond becomes a debt that
+    /// those after it wait for. Limits of our own reserve the worst case as before.
+    #[must_use]
+    pub fn learned_output(mut self, on: bool) -> Self {
+        self.outputs = on.then(Arc::default);
+        self
+    }
+
+    pub(crate) fn outputs(&self) -> Option<&Arc<Outputs>> {
+        self.outputs.as_ref()
+    }
+
+    /// The request as it is to be sent.
+    pub(crate) fn cap(&self, parts: &mut Parts, body: Bytes, facts: Facts) -> (Bytes, Facts) {
+        if facts.max_output_tokens.is_some() || !facts.endpoint.generates() {
+            return (body, facts);
+        }
+        match self.uncapped {
+            Uncapped::Reserve => {}
+            Uncapped::Warn => {
+                if !self.warned.swap(true, Ordering::Relaxed) {
+                    telemetry::uncapped(facts.model.as_deref());
+                }
+            }
+            Uncapped::Write(cap) => {
+                if let Some(capped) = uncapped::write(parts, &body, &facts, cap) {
+                    return capped;
+                }
+            }
+        }
+        (body, facts)
+    }
+
+    /// The rule for a request: its dialect's, with what was learned of the model's output.
+    pub(crate) fn rule(&self, facts: &RequestFacts) -> (ChargeProfile, Cost) {
+        let mut profile = self.profile(facts.dialect());
+        let high = || self.outputs.as_ref()?.high(facts.model.as_deref()?);
+        let Some(high) = high() else {
+            return (profile, profile.estimate(facts));
+        };
+        profile = profile.unset_cap(high);
+        let cap = facts.max_output_tokens.unwrap_or(high);
+        let each = if profile.settles { cap.min(high) } else { cap };
+        (profile, profile.estimate_of(facts, each))
     }
 
     /// What stands when the caller leaves early. Default: [`DropPolicy::Keep`].

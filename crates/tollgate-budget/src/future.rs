@@ -3,6 +3,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use tollgate_core::{
     call::{Call, Queued},
     classify::Classify,
     clock,
-    extensions::{Reason, Refused},
+    extensions::{NotSent, Reason, Refused},
     principal::Principal,
     wire::{
         limits,
@@ -32,6 +33,7 @@ use crate::{
     charging::{ChargeProfile, Charging, Cost, DropPolicy},
     scope::Asking,
     store::{Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settlement},
+    uncapped::Outputs,
     used::{self, Bill},
 };
 
@@ -60,6 +62,8 @@ struct Asked {
     on_drop: DropPolicy,
     cost: Cost,
     bill: Bill,
+    /// Where answers are noted, if anything is learned from them.
+    outputs: Option<Arc<Outputs>>,
 }
 
 #[pin_project(project = StateProj)]
@@ -122,6 +126,7 @@ where
             on_drop: DropPolicy::default(),
             cost: Cost::request(),
             bill: Bill::default(),
+            outputs: None,
         };
         let state = if readable(&request, read_cap) {
             State::Reading {
@@ -153,8 +158,8 @@ impl Asked {
         let facts = self.facts.as_deref();
         if let Some(facts) = facts {
             self.endpoint = facts.endpoint;
-            self.profile = charging.profile(facts.dialect());
-            self.cost = self.profile.estimate(facts);
+            (self.profile, self.cost) = charging.rule(facts);
+            self.outputs = charging.outputs().cloned();
             (self.cost.used, self.bill) = charging.tariff.reserve(facts, &self.cost);
             if facts.endpoint == Endpoint::Images {
                 self.cost.images = facts.answers.max(1).into();
@@ -212,8 +217,8 @@ impl Asked {
         if response.extensions().get::<Call>().is_none() {
             response.extensions_mut().insert(self.call.clone());
         }
-        // A budget further in refused: the provider has not seen it.
-        if Refused::of(&response).is_some() {
+        // Refused by a budget further in, or answered nearer than the provider: it has not seen it.
+        if Refused::of(&response).is_some() || NotSent::is_said_of(&response) {
             charge.cancel();
             return response.map(ResponseBody::passing);
         }
@@ -287,6 +292,7 @@ impl Asked {
             on_drop: self.on_drop,
             estimate: self.cost,
             bill: self.bill.clone(),
+            outputs: self.outputs.clone().zip(self.facts.clone()),
             head_wait,
         };
         response.map(|body| ResponseBody::settling(body, settling))
@@ -315,9 +321,11 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Reading { read } => match ready!(read.poll_read(cx)) {
-                    Ok((parts, bytes, facts)) => {
+                    Ok((mut parts, bytes, facts)) => {
+                        let charging = this.store.charging();
+                        let (bytes, facts) = charging.cap(&mut parts, bytes, facts);
                         this.asked.facts = Some(facts);
-                        let ask = this.asked.ask(&this.store.charging(), bytes.len() as u64);
+                        let ask = this.asked.ask(&charging, bytes.len() as u64);
                         let request = Request::from_parts(parts, B::from(bytes));
                         let acquire = this.asked.acquire(this.store, ask, &request);
                         this.state.set(State::Admitting {

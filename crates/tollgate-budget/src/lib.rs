@@ -132,6 +132,7 @@ mod snapshot;
 mod spent;
 mod store;
 mod telemetry;
+mod uncapped;
 mod used;
 
 pub use acquire::Acquire;
@@ -154,4 +155,5 @@ pub use spent::Spent;
 pub use store::{
     Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settle, Settlement, Ticket,
 };
+pub use uncapped::Uncapped;
 pub use used::Used;

@@ -137,6 +137,15 @@ pub(crate) fn admitted(waited: impl FnOnce() -> Duration) {
     }
 }
 
+/// Said once for each budget.
+pub(crate) fn uncapped(model: Option<&str>) {
+    tracing::warn!(
+        target: TARGET,
+        { gen_ai.request.model = model },
+        "a request states no output cap",
+    );
+}
+
 pub(crate) fn refused(refused: &Refused) {
     tracing::debug!(
         target: TARGET,

@@ -40,6 +40,30 @@ pub struct Refused {
     pub retry_after: Option<Duration>,
 }
 
+/// Put into the extensions of an answer that was given without asking the provider: by a cache, a mock, a guard.
+///
+/// A budget further out gives back all that it held for the request. Without it every answer is taken for one that the
+/// provider has served and counted: an answer's headers prove nothing, for a cache keeps those too.
+///
+/// ```
+/// use http::Response;
+/// use tollgate_core::extensions::NotSent;
+///
+/// let mut cached = Response::new("kept from yesterday");
+/// cached.extensions_mut().insert(NotSent);
+/// assert!(NotSent::is_said_of(&cached));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NotSent;
+
+impl NotSent {
+    /// Whether an answer says that it came from nearer than the provider.
+    #[must_use]
+    pub fn is_said_of<B>(response: &Response<B>) -> bool {
+        response.extensions().get::<Self>().is_some()
+    }
+}
+
 /// Why we refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

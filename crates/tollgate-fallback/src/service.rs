@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tollgate_core::{
-    body::{Replay, readable},
+    body::{Replay, readable, signed},
     classify::Classify,
     wire::prompt::endpoint,
 };
 use tower_service::Service;
 
-use crate::{FallbackHealth, ModelChain, ResponseFuture, rewrite::signed, run::Config};
+use crate::{FallbackHealth, ModelChain, ResponseFuture, run::Config};
 
 /// Sends a failed request to the next candidate. See the [crate docs](crate).
 ///

@@ -6,8 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
-use tollgate_core::wire::prompt::{Facts, ask_for_usage};
+use http::{HeaderValue, Uri, header, request::Parts};
+use tollgate_core::{
+    body::signed,
+    wire::prompt::{Facts, ask_for_usage},
+};
 
 /// Targets that are remembered at most.
 const TARGETS: usize = 1_000;
@@ -17,7 +20,7 @@ pub(crate) fn wanted(parts: &Parts, facts: &Facts) -> bool {
     facts.endpoint.takes_stream_options()
         && facts.stream
         && facts.include_usage != Some(true)
-        && !signed(&parts.headers)
+        && !signed(&parts.headers, parts.uri.query())
 }
 
 /// Asks for usage: changes the document and what the head says of it. `None`: it cannot be.
@@ -37,22 +40,6 @@ pub(crate) fn ask(parts: &mut Parts, body: &Bytes, facts: &Facts) -> Option<Byte
     let facts = Facts::new(facts.asking_for_usage(&body));
     parts.extensions.insert(facts);
     Some(body)
-}
-
-/// Whether a signature covers the document.
-fn signed(headers: &HeaderMap) -> bool {
-    const DIGESTS: [&str; 6] = [
-        "content-digest",
-        "digest",
-        "content-md5",
-        "signature",
-        "x-amz-content-sha256",
-        "x-amz-signature",
-    ];
-    let sigv4 = headers
-        .get(header::AUTHORIZATION)
-        .is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"));
-    sigv4 || DIGESTS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Whether an error's document names what we have put in.

@@ -16,6 +16,7 @@ mod patience;
 mod peek;
 mod read;
 mod replay;
+mod signed;
 mod tap;
 
 pub use end::{End, Observer};
@@ -25,4 +26,5 @@ pub use patience::Patience;
 pub use peek::{Peek, PeekPolicy};
 pub use read::{ReadRequest, WholeRequest, readable};
 pub use replay::Replay;
+pub use signed::signed;
 pub use tap::{Tap, TapState, Tapping};
