@@ -123,6 +123,10 @@ pub mod book {
     #[derive(Debug)]
     pub struct GettingStarted;
 
+    #[doc = include_str!("../../docs/retry.md")]
+    #[derive(Debug)]
+    pub struct Retry;
+
     #[doc = include_str!("../../docs/failover.md")]
     #[derive(Debug)]
     pub struct Failover;

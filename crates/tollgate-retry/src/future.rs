@@ -2,6 +2,7 @@
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -26,11 +27,7 @@ use tollgate_core::{
 };
 use tower_service::Service;
 
-use crate::{
-    decide::Decision,
-    layer::Shared,
-    run::{Run, UnderWay},
-};
+use crate::{decide::Decision, layer::Shared, run::Run, under_way::UnderWay};
 
 /// The future of [`RetryOnRateLimit`](crate::RetryOnRateLimit): the first answer that is worth
 /// handing on.
@@ -190,8 +187,8 @@ where
                             // The attempt goes before anything else is done: it holds a connection.
                             this.state.as_mut().set(State::Done);
                             match conclude(run, response, &verdict) {
-                                Ok(next) => next,
-                                Err(response) => break Ok(response),
+                                ControlFlow::Continue(next) => next,
+                                ControlFlow::Break(response) => break Ok(response),
                             }
                         }
                     }
@@ -200,8 +197,8 @@ where
                     let run = this.run.as_mut().expect("a run until it is done");
                     let (response, verdict) = ready!(peek.poll(cx));
                     match conclude(run, response, &verdict) {
-                        Ok(next) => next,
-                        Err(response) => break Ok(response),
+                        ControlFlow::Continue(next) => next,
+                        ControlFlow::Break(response) => break Ok(response),
                     }
                 }
                 StateProj::Sleeping { mut sleep, waited } => {
@@ -238,8 +235,8 @@ where
                             let timed_out = ready!(patience.poll_lost(cx));
                             let (response, verdict) = run.lost(timed_out);
                             match conclude(run, response, &verdict) {
-                                Ok(next) => next,
-                                Err(response) => break Ok(response),
+                                ControlFlow::Continue(next) => next,
+                                ControlFlow::Break(response) => break Ok(response),
                             }
                         }
                     }
@@ -277,20 +274,22 @@ fn conclude<S, F, C, B, RB: Body>(
     run: &mut Run<S, C>,
     mut response: Response<Replay<RB>>,
     verdict: &Verdict,
-) -> Result<State<F, B, RB>, Response<Replay<RB>>> {
+) -> ControlFlow<Response<Replay<RB>>, State<F, B, RB>> {
     if Refused::of(&response).is_some() {
         run.refused(verdict);
         run.sign(&mut response, None);
-        return Err(response);
+        return ControlFlow::Break(response);
     }
     let gave_up = match run.decide(verdict, Some(response.headers())) {
         // The response goes before the sleep: it holds a connection and a charge.
-        Decision::Retry { wait, reason, .. } => return Ok(sleeping(wait, reason)),
+        Decision::Retry { wait, reason, .. } => {
+            return ControlFlow::Continue(sleeping(wait, reason));
+        }
         Decision::GiveUp(gave_up) => Some(gave_up),
         Decision::Served => None,
     };
     run.sign(&mut response, gave_up);
-    Err(response)
+    ControlFlow::Break(response)
 }
 
 fn sleeping<F, B, RB: Body>(wait: Duration, reason: WaitReason) -> State<F, B, RB> {

@@ -140,6 +140,7 @@ mod delay;
 mod future;
 mod gates;
 mod layer;
+mod pace;
 mod policy;
 mod retry_budget;
 mod run;
@@ -147,6 +148,7 @@ mod service;
 mod stats;
 #[cfg(feature = "tower")]
 mod tower_policies;
+mod under_way;
 
 pub use tollgate_core::{
     extensions::{GaveUp, GaveUpReason},

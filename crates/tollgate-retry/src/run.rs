@@ -10,10 +10,10 @@ use http_body::Body;
 use tokio::time::Instant;
 use tollgate_core::{
     body::{Patience, Peek, Replay, WholeRequest},
-    call::{Attempt, Call, WaitReason},
+    call::{Call, WaitReason},
     classify::Classify,
     clock,
-    extensions::{GaveUp, Reason, Refused, TimedOut},
+    extensions::{GaveUp, Refused, TimedOut},
     timeouts::Timeouts,
     wire::{
         estimate::Estimate,
@@ -23,15 +23,11 @@ use tollgate_core::{
 };
 
 use crate::{
-    GaveUpReason, WhenShut,
+    GaveUpReason,
     decide::{Decision, Situation, decide},
-    delay,
-    gates::{Gates, Key, Place},
     layer::Shared,
+    under_way::UnderWay,
 };
-
-/// What is left at least of a call's time when its wait is over.
-const MOMENT: Duration = Duration::from_millis(1);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -40,17 +36,17 @@ pub(crate) struct Run<S, C> {
     pub(crate) service: S,
     classify: C,
     pub(crate) shared: Arc<Shared>,
-    request: Option<Replayable>,
-    made: u32,
+    pub(crate) request: Option<Replayable>,
+    pub(crate) made: u32,
     asked: bool,
     /// It has a place at the gate.
-    placed: bool,
+    pub(crate) placed: bool,
 }
 
-struct Replayable {
-    parts: Parts,
+pub(crate) struct Replayable {
+    pub(crate) parts: Parts,
     body: Bytes,
-    facts: Facts,
+    pub(crate) facts: Facts,
     attempt: UnderWay,
 }
 
@@ -218,151 +214,6 @@ impl<S, C> Run<S, C> {
         decision
     }
 
-    /// What the others have to do with it: shuts the gate for them, and finds a place among them.
-    fn pace(&mut self, decision: Decision, verdict: &Verdict, now: Instant) -> Decision {
-        let shared = self.shared.clone();
-        let policy = &shared.policy;
-        let limited = matches!(
-            verdict.outcome,
-            Outcome::RateLimited {
-                never_fits: false,
-                ..
-            }
-        );
-        let held = limited.then(|| self.call().gate_held()).flatten();
-        self.placed = false;
-        let Decision::Retry {
-            wait,
-            reason,
-            asked,
-        } = decision
-        else {
-            // Not retried, but a fact about the key all the same; one beyond the cap holds up nobody, for who
-            // asks then has his answer at once.
-            let stated = delay::stated(verdict).filter(|(wait, _)| *wait <= policy.wait_cap);
-            if let (true, None, Some((wait, _))) = (limited, held, stated) {
-                self.shut(now, wait);
-            }
-            return decision;
-        };
-        if let Some(budget) = &policy.retry_budget {
-            if !budget.withdraw(now) {
-                let empty = GaveUp::new(GaveUpReason::RetryBudgetEmpty);
-                return Decision::GiveUp(empty.wait(wait));
-            }
-        }
-        let queues = held.is_some_and(|shut| reason == WaitReason::Backoff || shut >= wait);
-        if queues {
-            return Decision::Retry {
-                wait: Duration::ZERO,
-                reason: WaitReason::Queue,
-                asked,
-            };
-        }
-        let time_left = self.call().time_left(now);
-        let wait = match reason {
-            WaitReason::Backoff => wait,
-            _ => {
-                let spread = delay::spread(wait, fastrand::f64());
-                // The jitter does not carry it to the deadline.
-                time_left.map_or(spread, |left| {
-                    spread.min(left.saturating_sub(MOMENT)).max(wait)
-                })
-            }
-        };
-        if limited && held.is_none() {
-            self.shut(now, wait);
-        }
-        match self.place(now, Duration::ZERO) {
-            Place::Now => Decision::Retry {
-                wait,
-                reason,
-                asked,
-            },
-            // Who waits longer for another reason than for the gate lets his place go by.
-            Place::In(place) => Decision::Retry {
-                wait: wait.max(place),
-                reason: if limited || wait >= place {
-                    reason
-                } else {
-                    WaitReason::Gate
-                },
-                asked,
-            },
-            Place::TooLate(wait) => {
-                if let Some(budget) = &policy.retry_budget {
-                    budget.refund();
-                }
-                let (reason, limit) = match time_left {
-                    Some(left) if left <= policy.wait_cap => {
-                        (GaveUpReason::WaitBeyondDeadline, left)
-                    }
-                    _ => (GaveUpReason::WaitBeyondCap, policy.wait_cap),
-                };
-                Decision::GiveUp(GaveUp::new(reason).wait(wait).limit(limit))
-            }
-        }
-    }
-
-    /// Shuts the gate for all who share the key.
-    fn shut(&self, now: Instant, wait: Duration) {
-        if let Some(gates) = &self.shared.gates {
-            let key = self.key(gates);
-            gates.refused(key, now, wait, self.shared.policy.wait_cap);
-        }
-    }
-
-    /// Takes a place at the gate, after having waited for so long.
-    fn place(&mut self, now: Instant, waited: Duration) -> Place {
-        let Some(gates) = &self.shared.gates else {
-            return Place::Now;
-        };
-        if !gates.busy() {
-            return Place::Now;
-        }
-        let key = self.key(gates);
-        if self.placed && !gates.shut(key, now) {
-            // Its turn has come, whoever waits behind it.
-            return Place::Now;
-        }
-        let call = self.call();
-        let cap = self.shared.policy.wait_cap.saturating_sub(waited);
-        let cap = call.max_queue_wait().map_or(cap, |most| cap.min(most));
-        // A wait up to the very deadline leaves no time for an answer.
-        let left = call.time_left(now).map(|left| left.saturating_sub(MOMENT));
-        let place = gates.place(key, now, left.map_or(cap, |left| left.min(cap)));
-        self.placed = matches!(place, Place::In(_));
-        place
-    }
-
-    fn key(&self, gates: &Gates) -> Key {
-        let request = self.request.as_ref().expect("the request was read");
-        gates.key(&request.parts, request.facts.model.as_deref())
-    }
-
-    /// A first attempt is about to be sent, or a wait is over: how long it is still held up because others were
-    /// refused.
-    ///
-    /// # Errors
-    ///
-    /// The refusal of a first attempt that would be held up for too long.
-    pub(crate) fn held(&mut self, waited: Duration) -> Result<Option<Duration>, Refused> {
-        match self.place(Instant::now(), waited) {
-            Place::Now => Ok(None),
-            Place::In(wait) => Ok(Some(wait)),
-            // Who has been refused before has no answer any more to give back: he asks for a new one.
-            Place::TooLate(_) if self.made > 0 => Ok(None),
-            Place::TooLate(wait) => match self.shared.policy.when_shut {
-                WhenShut::Pass => Ok(None),
-                WhenShut::Refuse => {
-                    self.shared.stats.refused();
-                    let refused = Refused::new(Reason::WaitTooLong).limit("gate");
-                    Err(refused.retry_after(wait))
-                }
-            },
-        }
-    }
-
     /// The answer to a first attempt that was not sent.
     pub(crate) fn refuse<B: Body>(&self, refused: Refused) -> Response<Replay<B>> {
         let endpoint = self.facts().endpoint;
@@ -379,7 +230,7 @@ impl<S, C> Run<S, C> {
         self.service = self.service.clone();
     }
 
-    fn call(&self) -> &Call {
+    pub(crate) fn call(&self) -> &Call {
         let request = self.request.as_ref().expect("the request was read");
         &request.attempt.call
     }
@@ -448,62 +299,4 @@ fn mint() -> HeaderValue {
         &hex[20..],
     );
     HeaderValue::try_from(format!("{a}-{b}-{c}-{d}-{e}")).expect("hexadecimal digits and dashes")
-}
-
-/// The attempt under way in the call's ledger; ended when dropped.
-///
-/// A layer further out that drops our future in mid-attempt may begin the next one itself.
-pub(crate) struct UnderWay {
-    pub(crate) call: Call,
-    open: bool,
-}
-
-impl UnderWay {
-    pub(crate) fn of(parts: &mut Parts) -> Self {
-        Self {
-            call: Call::of(&mut parts.extensions),
-            open: false,
-        }
-    }
-
-    /// The first attempt is made even if the ledger has none left: who sent the request to us has
-    /// decided that.
-    pub(crate) fn begin(&mut self, most: u32) {
-        let _ = self.call.begin_attempt(most);
-        self.open = true;
-    }
-
-    pub(crate) fn answered(&self, status: StatusCode) {
-        self.note(|attempt| {
-            attempt.status = Some(status);
-            attempt.took = Some(attempt.started.elapsed());
-        });
-    }
-
-    pub(crate) fn judged(&mut self, verdict: &Verdict, at_risk: Option<u64>) {
-        self.note(|attempt| {
-            attempt.at_risk = at_risk;
-            attempt.outcome = Some(verdict.outcome.clone());
-            attempt.took.get_or_insert(attempt.started.elapsed());
-        });
-        self.end();
-    }
-
-    fn note(&self, write: impl FnOnce(&mut Attempt)) {
-        if self.open {
-            self.call.note(write);
-        }
-    }
-
-    fn end(&mut self) {
-        if std::mem::take(&mut self.open) {
-            self.call.end_attempt();
-        }
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.end();
-    }
 }

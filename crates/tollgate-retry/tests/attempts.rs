@@ -1,4 +1,5 @@
 //! As many attempts as the call allows, over all layers and a client outside that retries by itself.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! What the layer says of itself, and what it never says.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::{

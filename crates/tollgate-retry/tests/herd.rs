@@ -1,4 +1,5 @@
 //! One refusal holds all who share the key, and those who waited do not all come back at once.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::{sync::Arc, time::Duration};

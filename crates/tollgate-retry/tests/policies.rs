@@ -1,4 +1,5 @@
 //! Back-offs and budgets that others have written.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::{

@@ -1,4 +1,5 @@
 //! What is not waited for any longer, and what becomes of it.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::time::Duration;
