@@ -14,7 +14,7 @@ use tollgate_core::{
     },
 };
 
-use crate::{AttemptRecord, Completion, UsageRecord};
+use crate::{AttemptRecord, Completion, UsageRecord, told::Told};
 
 /// Takes over what was read of an answer; how its body ended is in the record.
 pub(crate) fn answer(record: &mut UsageRecord, seen: &TapState, begun: Instant) {
@@ -113,6 +113,15 @@ fn sent(call: &Call) -> Vec<Attempt> {
     let mut attempts = call.attempts();
     attempts.retain(|attempt| attempt.skipped.is_none());
     attempts
+}
+
+/// A stored response states its usage whenever it is fetched; it counts once.
+pub(crate) fn once(record: &mut UsageRecord, told: &Told) {
+    let id = record.response_id.as_deref();
+    if id.is_some_and(|id| !told.first(id, record.call)) {
+        record.usage = Usage::default();
+        record.has_usage = false;
+    }
 }
 
 /// What the answer cost.

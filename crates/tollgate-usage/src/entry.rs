@@ -21,7 +21,7 @@ use crate::{
     Completion, RecordKind, UsageRecord, account,
     layer::Settings,
     recorder::{announce, record_all},
-    telemetry,
+    telemetry, told,
 };
 
 /// A record in the making. Boxed, it moves from the future to the body without a copy.
@@ -47,6 +47,7 @@ impl Entry {
         request.extensions_mut().insert(Recorded);
         let under_way = call.attempt_under_way();
         let facts = RequestFacts::of_path(request.method(), request.uri());
+        let fetches = told::fetches(request.method(), request.uri());
         let record = UsageRecord {
             call: call.id(),
             kind: if nested || under_way.is_some() {
@@ -59,7 +60,12 @@ impl Entry {
             started: clock::wall(),
             principal: call.principal(),
             key: Principal::of_credential(request.headers()),
-            endpoint: facts.endpoint,
+            endpoint: if fetches {
+                Endpoint::Responses
+            } else {
+                facts.endpoint
+            },
+            background: fetches,
             stream: facts.stream,
             model_asked: facts.model,
             ..UsageRecord::default()
@@ -192,6 +198,9 @@ impl Entry {
             None if broken => Some(account::unreachable(&self.call)),
             None => None,
         };
+        if record.endpoint == Endpoint::Responses && record.has_usage {
+            account::once(record, &self.settings.told);
+        }
         record.cost = account::cost(record, &self.settings.prices.table());
         if record.cost != tollgate_core::price::Cost::Unknown {
             let cost = record.cost;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 use tollgate_core::price::Prices;
 use tower_layer::Layer;
 
-use crate::{Recorder, UsageRecorder, inject::Refusals};
+use crate::{Recorder, UsageRecorder, inject::Refusals, told::Told};
 
 /// Largest request that is read, in bytes.
 const READ_CAP: u64 = 32 << 20;
@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) inject: bool,
     pub(crate) read_cap: u64,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) told: Arc<Told>,
 }
 
 impl UsageRecorderLayer {
@@ -33,6 +34,7 @@ impl UsageRecorderLayer {
             inject: true,
             read_cap: READ_CAP,
             refusals: Arc::default(),
+            told: Arc::default(),
         };
         Self {
             settings: Arc::new(settings),

@@ -107,6 +107,11 @@
 //! [`Unknown`](tollgate_core::price::Cost::Unknown), never zero, where there is none. Fees beside
 //! the tokens (a hosted search, a sandbox) make it a lower bound.
 //!
+//! A background response (OpenAI's `background`) is only an acknowledgement; its usage comes when it
+//! is fetched (`GET /v1/responses/{id}`) after it has finished, and is recorded with the first fetch
+//! that states it. Of what is said over a WebSocket (OpenAI's Realtime, Gemini's Live) only the
+//! request is recorded.
+//!
 //! # What the recorder changes
 //!
 //! Nothing, with one exception: providers of OpenAI's shape state the usage of a stream only if
@@ -138,6 +143,7 @@ mod serial;
 mod service;
 mod sink;
 mod telemetry;
+mod told;
 mod totals;
 mod watermark;
 

@@ -258,6 +258,48 @@ async fn a_queued_background_response_is_not_usage() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_background_response_is_usage_once_however_often_it_is_fetched() {
+    let kept = Kept::default();
+    let layer = kept.layer();
+    let response = |status: &str, usage: serde_json::Value| {
+        Reply::ok_json(
+            json!({"id": "resp_1", "object": "response", "status": status,
+            "model": "gpt-test", "background": true, "output": [], "usage": usage}),
+        )
+    };
+    let used = json!({"input_tokens": 9, "output_tokens": 4, "total_tokens": 13});
+    let upstream = Scripted::new([
+        response("queued", json!(null)),
+        response("in_progress", json!(null)),
+        response("completed", used.clone()),
+        response("completed", used),
+    ]);
+    let body = json!({"model": "gpt-test", "input": "x", "background": true});
+    exchange(&layer, &upstream, post("/v1/responses", &body))
+        .await
+        .1
+        .unwrap();
+    for _ in 0..3 {
+        let uri = "https://api.example/v1/responses/resp_1?include=x";
+        let fetch = http::Request::get(uri)
+            .body(http_body_util::Full::default())
+            .unwrap();
+        exchange(&layer, &upstream, fetch).await.1.unwrap();
+    }
+    let records = kept.all();
+    let outputs: Vec<_> = records
+        .iter()
+        .map(|record| record.usage.output.get())
+        .collect();
+    assert_eq!(outputs, [None, None, Some(4), None]);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.background && !record.metered())
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_tier_has_no_price_yet() {
     let reply = Reply::ok_json(json!({"model": "gpt-test", "object": "chat.completion",
         "choices": [], "service_tier": "priority",
