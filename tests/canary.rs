@@ -29,10 +29,12 @@ use tollgate::{
     usage::{JsonLines, MetricsRecorder, SinkQueue, SpendPeriod, UsageRecord, Watermarks},
     wire::{outcome::Verdict, prompt::Facts},
 };
+use tollgate_ledger::Ledger;
 use tollgate_sim::{
     SimError,
     script::{Reply, Scripted},
 };
+use tollgate_usage_report::{figures::Report, page, text};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tracing::{Event, Metadata, Subscriber, field, span};
 
@@ -407,6 +409,7 @@ fn no_key_no_prompt_and_no_name_comes_out_of_anything() {
     let stats = tollgate::RetryStats::new();
     let health = tollgate::FallbackHealth::new();
     let queue = SinkQueue::new(JsonLines::append(&lines).unwrap()).unwrap();
+    let ledger = Ledger::open(dir.path().join("usage.sqlite")).unwrap();
 
     metrics::with_local_recorder(&recorder, || {
         let keep = said.clone();
@@ -424,6 +427,7 @@ fn no_key_no_prompt_and_no_name_comes_out_of_anything() {
             .and(watermarks)
             .and(MetricsRecorder::new())
             .and(queue.clone())
+            .and(ledger.clone())
             .prices(prices.clone());
         let other = Target::new("other", "https://two.example/v1")
             .unwrap()
@@ -496,8 +500,13 @@ fn no_key_no_prompt_and_no_name_comes_out_of_anything() {
     runtime
         .block_on(queue.flush(Duration::from_secs(60)))
         .unwrap();
+    runtime
+        .block_on(ledger.flush(Duration::from_secs(60)))
+        .unwrap();
+    let reader = ledger.reader().unwrap();
+    let report = Report::read(&reader, None, None).unwrap();
 
-    let handles: [(&str, &dyn Debug); 14] = [
+    let handles: [(&str, &dyn Debug); 18] = [
         ("totals", &usage),
         ("totals", &usage.snapshot()),
         ("totals: history", &usage.history()),
@@ -515,6 +524,10 @@ fn no_key_no_prompt_and_no_name_comes_out_of_anything() {
         ("queue", &queue),
         ("queue", &queue.snapshot()),
         ("prices", &prices.table()),
+        ("ledger", &ledger),
+        ("ledger", &ledger.snapshot()),
+        ("ledger: reader", &reader),
+        ("ledger: report", &report),
     ];
     for (name, handle) in handles {
         said.debug(name, handle);
@@ -525,6 +538,19 @@ fn no_key_no_prompt_and_no_name_comes_out_of_anything() {
     }
     let records = std::fs::read_to_string(&lines).unwrap();
     said.text("lines", records.clone());
+    // The file as it lies there, with what is still in its log.
+    let mut kept = 0;
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.to_string_lossy().contains(".sqlite") {
+            let bytes = std::fs::read(&path).unwrap();
+            kept += bytes.len();
+            said.text("ledger: file", String::from_utf8_lossy(&bytes));
+        }
+    }
+    assert!(kept > 10_000);
+    said.text("ledger: tables", text::tables(&report));
+    said.text("ledger: page", page::html(&report).unwrap());
 
     // First that there is something to search, of every kind.
     let all = said.all();
@@ -540,6 +566,7 @@ fn no_key_no_prompt_and_no_name_comes_out_of_anything() {
         "Tap",
         "ServedBy",
         "watermark",
+        "ledger",
         "body",
         "future",
     ] {

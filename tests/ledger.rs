@@ -1,7 +1,10 @@
-//! The ledger under the whole stack: it agrees with the provider's own account.
+//! The ledger under the whole stack: it agrees with the provider's own account, and gives caps back what they had spent.
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tollgate::{
     UsageRecorderLayer,
+    budget::{Scope, Spent},
     call::CallOptions,
     prelude::*,
     price::{Pico, Price, PriceTable},
@@ -150,4 +154,78 @@ fn the_ledger_agrees_with_the_provider_to_the_token_and_the_request() {
         by_model.iter().map(|(_, sums)| sums.cost).sum::<Pico>(),
         calls.cost
     );
+}
+
+#[test]
+fn a_cap_that_was_spent_before_a_restart_stays_spent() {
+    let (_directory, path) = place();
+    let provider = SimProvider::builder().reply_tokens(10).build();
+    let begin = tollgate::clock::wall();
+    let cap = || {
+        Budget::in_memory([
+            Limit::tokens(1_000).per_calendar_month("UTC").named("all"),
+            Limit::requests(4)
+                .per_calendar_month("UTC")
+                .scope(Scope::Principal)
+                .named("each"),
+        ])
+        .unwrap()
+    };
+    let status = |ledger: Ledger, budget: Budget, n: u64| {
+        let client = ServiceBuilder::new()
+            .layer(UsageRecorderLayer::new(ledger))
+            .token_budget(budget)
+            .service(provider.clone());
+        async move {
+            let answer = client.oneshot(request(n)).await.unwrap();
+            let status = answer.status();
+            answer.into_body().collect().await.unwrap();
+            status.as_u16()
+        }
+    };
+    // The first process: three calls of one user, one of another.
+    let before = cap();
+    let (status, first) = (&status, &before);
+    simulated(&path, |ledger| async move {
+        for n in [0, 3, 6, 1] {
+            assert_eq!(status(ledger.clone(), first.clone(), n).await, 200);
+        }
+    });
+    // The next one knows nothing, but the ledger does.
+    let after = cap();
+    let reader = Reader::open(&path).unwrap();
+    let month = Select::calls().since(begin);
+    let all = reader.sums(&month).unwrap();
+    let mut spent = vec![Spent::new("all", u64::try_from(all.tokens()).unwrap())];
+    for (who, sums) in reader.sums_by(By::Principal, &month).unwrap() {
+        spent.extend(who.map(|who| Spent::new("each", sums.requests).key(Arc::from(who))));
+    }
+    after.restore(spent).unwrap();
+    let used = |budget: &Budget| {
+        let mut used: Vec<_> = budget
+            .spent()
+            .into_iter()
+            .map(|spent| (spent.limit, spent.key, spent.units))
+            .collect();
+        used.sort();
+        used
+    };
+    assert_eq!(used(&after), used(&before));
+    simulated(&path, |ledger| async move {
+        assert_eq!(
+            status(ledger.clone(), after.clone(), 0).await,
+            200,
+            "the fourth of the user"
+        );
+        assert_eq!(
+            status(ledger.clone(), after.clone(), 3).await,
+            429,
+            "there is no fifth"
+        );
+        assert_eq!(
+            status(ledger.clone(), after.clone(), 1).await,
+            200,
+            "the other user has two left"
+        );
+    });
 }
