@@ -127,6 +127,10 @@ pub mod book {
     #[derive(Debug)]
     pub struct Retry;
 
+    #[doc = include_str!("../../docs/budget.md")]
+    #[derive(Debug)]
+    pub struct Limits;
+
     #[doc = include_str!("../../docs/failover.md")]
     #[derive(Debug)]
     pub struct Failover;

@@ -31,7 +31,7 @@ use tower_service::Service;
 use crate::{
     body::{ResponseBody, Settling},
     charging::{ChargeProfile, Charging, Cost, DropPolicy},
-    scope::Asking,
+    scope::{Asking, Keys},
     store::{Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settlement},
     uncapped::Outputs,
     used::{self, Bill},
@@ -185,11 +185,14 @@ impl Asked {
     fn acquire<St: BudgetStore, B>(
         &self,
         store: &St,
-        mut ask: Ask,
+        ask: Ask,
         request: &Request<B>,
     ) -> St::Acquire {
-        ask.keys.tenant = self.call.tenant();
-        ask.keys.tag = self.call.tag();
+        let mut keys = Keys {
+            tenant: self.call.tenant(),
+            tag: self.call.tag(),
+            ..Keys::default()
+        };
         let asking = Asking {
             method: request.method(),
             uri: request.uri(),
@@ -198,8 +201,8 @@ impl Asked {
             facts: self.facts.as_deref(),
             call: &self.call,
         };
-        store.look(&mut ask.keys, &asking);
-        store.acquire(ask)
+        store.look(&mut keys, &asking);
+        store.acquire(ask.keys(keys))
     }
 
     fn refuse<RB>(&self, refused: Refused) -> Response<ResponseBody<RB>> {

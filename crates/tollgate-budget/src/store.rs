@@ -50,7 +50,7 @@ pub struct Ask {
     /// Whom it is made for, for limits of one principal and for fairness.
     pub principal: Option<Principal>,
     /// Its other keys, for limits of those.
-    pub keys: Keys,
+    pub keys: Option<Box<Keys>>,
     /// Its weight in the queue.
     pub priority: Priority,
     /// It is worth nothing after this.
@@ -71,7 +71,7 @@ impl Ask {
             cost,
             model: None,
             principal: None,
-            keys: Keys::default(),
+            keys: None,
             priority: Priority::default(),
             deadline: None,
             max_wait: None,
@@ -97,7 +97,7 @@ impl Ask {
     /// With these keys.
     #[must_use]
     pub fn keys(mut self, keys: Keys) -> Self {
-        self.keys = keys;
+        self.keys = (keys != Keys::default()).then(|| Box::new(keys));
         self
     }
 

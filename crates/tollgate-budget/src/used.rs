@@ -25,11 +25,10 @@ pub struct Used {
     pub cached_input: u64,
     /// Output tokens.
     pub output: u64,
-    /// Those of them that are assumed because the request states no cap: a limit that holds less is no reason to
-    /// refuse it.
-    pub assumed: u64,
     /// In 10⁻¹² US dollars; `None`: not known, which is not zero.
     pub money: Option<u64>,
+    /// The output is assumed, because the request states no cap: a limit that holds less is no reason to refuse it.
+    pub assumed: bool,
     /// The request was not read: how many tokens it uses is not known.
     pub unread: bool,
 }
@@ -98,10 +97,9 @@ impl Tariff {
         let (output, assumed) = if facts.endpoint.generates() {
             let each = facts.max_output_tokens.unwrap_or(self.assumed_output);
             let output = each.saturating_mul(answers);
-            let stated = facts.max_output_tokens.is_some();
-            (output, if stated { 0 } else { output })
+            (output, facts.max_output_tokens.is_none())
         } else {
-            (0, 0)
+            (0, false)
         };
         let priced = self
             .prices
@@ -176,7 +174,7 @@ impl Bill {
             input: known(usage.input, most.input),
             cached_input: usage.cached_input.get().unwrap_or(0),
             output: known(output, most.output),
-            assumed: 0,
+            assumed: false,
             money,
             unread: false,
         })
@@ -237,7 +235,7 @@ mod tests {
     #[test]
     fn the_most_that_it_can_cost_is_reserved() {
         let (most, _) = bill();
-        assert_eq!((most.input, most.output, most.assumed), (100, 100, 0));
+        assert_eq!((most.input, most.output, most.assumed), (100, 100, false));
         assert_eq!(most.money, Some(100 * 1_250_000 + 100 * 10_000_000));
     }
 
@@ -261,7 +259,8 @@ mod tests {
         facts.model = Some("m".into());
         let tariff = Tariff::default();
         let unpriced = tariff.reserve(&facts, &Cost::request()).0;
-        assert_eq!((unpriced.money, unpriced.assumed), (None, 4096));
+        assert_eq!(unpriced.output, 4096);
+        assert_eq!((unpriced.money, unpriced.assumed), (None, true));
         assert_eq!(unread(Endpoint::Other).money, Some(0));
         assert_eq!(unread(Endpoint::ChatCompletions).money, None);
     }

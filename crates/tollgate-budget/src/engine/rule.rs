@@ -134,10 +134,10 @@ impl Rule {
             },
             _ if !self.is_the_providers() => {
                 let full = self.used(used);
-                let stated = self.used(&Used {
-                    output: used.output - used.assumed.min(used.output),
-                    ..*used
-                });
+                if !used.assumed {
+                    return Ok(full);
+                }
+                let stated = self.used(&Used { output: 0, ..*used });
                 full.min(stated.max(self.rate.amount))
             }
             _ => match self.weights {

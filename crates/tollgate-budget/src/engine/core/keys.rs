@@ -47,16 +47,16 @@ impl Core {
         if !told.concerns(arrival.model.as_deref()) {
             return None;
         }
-        let keys = &arrival.keys;
+        let keys = arrival.keys.as_deref();
         let key = match told.scope {
             Scope::Global => return self.global[rule as usize],
             Scope::Model => Key::Model(arrival.model.clone()),
             Scope::Principal => Key::Digest(arrival.principal),
-            Scope::Tenant => Key::Digest(keys.tenant),
-            Scope::Tag => Key::Digest(keys.tag),
-            Scope::ApiKey => Key::Digest(keys.api_key),
+            Scope::Tenant => Key::Digest(keys.and_then(|keys| keys.tenant)),
+            Scope::Tag => Key::Digest(keys.and_then(|keys| keys.tag)),
+            Scope::ApiKey => Key::Digest(keys.and_then(|keys| keys.api_key)),
             // No key: the limit does not concern it.
-            Scope::Custom => Key::Digest(Some((*keys.custom.get(told.key?)?)?)),
+            Scope::Custom => Key::Digest(Some((*keys?.custom.get(told.key?)?)?)),
         };
         Some(self.keyed(now, rule, key))
     }
@@ -113,7 +113,8 @@ impl Core {
 
     pub(super) fn lane(&mut self, now: Nanos, arrival: &Arrival) -> u32 {
         let model = arrival.model.clone().filter(|_| self.by_model);
-        let key = (model, arrival.keys.api_key.filter(|_| self.by_key));
+        let keys = arrival.keys.as_deref().filter(|_| self.by_key);
+        let key = (model, keys.and_then(|keys| keys.api_key));
         if key == (None, None) {
             return 0;
         }

@@ -89,7 +89,7 @@ pub(crate) struct Arrival {
     pub(crate) cost: Cost,
     pub(crate) model: Option<Arc<str>>,
     pub(crate) principal: Option<Principal>,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Option<Box<Keys>>,
     pub(crate) weight: u32,
     /// It is not to wait beyond this.
     pub(crate) until: Nanos,

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, task::Waker, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{engine::rate::narrow, limit::Limit, scope::Keys, store::Settlement};
+use crate::{engine::rate::narrow, limit::Limit, store::Settlement};
 
 const W: Nanos = 6 * SECOND;
 const LIMITS: [u64; 2] = [20, 1000];
@@ -40,7 +40,7 @@ fn arrival(tokens: u64, user: u64) -> Arrival {
         cost: Cost::request().tokens(tokens, 0),
         model: None,
         principal: Some(Principal::from_digest(user)),
-        keys: Keys::default(),
+        keys: None,
         weight: 4,
         until: NEVER,
         bytes: 10,
@@ -341,4 +341,53 @@ fn a_wake_up_is_for_one_who_is_admitted_or_who_is_to_keep_the_timer() {
     core.tick(2 * W, wakes);
     // Those who are admitted, and the next to keep the timer.
     assert_eq!(wakes.len(), LIMITS[0] as usize + 1);
+}
+
+// T31
+#[test]
+fn a_clock_that_goes_back_or_sleeps_an_hour_gives_no_burst() {
+    for enforcement in [
+        Enforcement::Auto,
+        Enforcement::Rolling,
+        Enforcement::Fixed,
+        Enforcement::Bucket { burst: None },
+        Enforcement::Quantised {
+            slice: Duration::from_secs(1),
+        },
+    ] {
+        let mut core = core(enforcement, 1000);
+        let wakes = &mut Vec::new();
+        let mut admitted = |now: Nanos| {
+            let mut count = 0;
+            for _ in 0..50 {
+                match core.arrive(now, &arrival(1, 1), wakes) {
+                    Arrived::Admitted(ticket) => {
+                        core.sent(now, ticket, wakes);
+                        core.settle(now, ticket, Settlement::Keep, wakes);
+                        count += 1;
+                    }
+                    Arrived::Waiting(ticket) => core.leave(now, ticket, wakes),
+                    Arrived::Refused(refused) => {
+                        let wait = refused.retry_after.unwrap();
+                        assert!(
+                            wait < Duration::from_secs(4000),
+                            "{enforcement:?}: {wait:?}"
+                        );
+                    }
+                    Arrived::Review(_) => unreachable!("no limit is reviewed"),
+                }
+            }
+            count
+        };
+        let (then, hour) = (100 * SECOND, 3600 * SECOND);
+        assert!((1..=LIMITS[0]).contains(&admitted(then)), "{enforcement:?}");
+        // As two threads see it that take the lock in another order than the time.
+        assert_eq!(admitted(then - 1), 0, "{enforcement:?}");
+        assert_eq!(admitted(then - 50 * MILLI), 0, "{enforcement:?}");
+        assert!(
+            (1..=LIMITS[0]).contains(&admitted(then + hour)),
+            "{enforcement:?}"
+        );
+        assert_eq!(admitted(then + hour - SECOND / 2), 0, "{enforcement:?}");
+    }
 }
