@@ -21,12 +21,10 @@ use tollgate::{
     retry::RetryBudget,
     usage::UsageRecord,
 };
-use tollgate_core::{
-    classify::{By, Fault as Transport},
-    timeouts::Timeouts,
-    wire::outcome::Outcome,
+use tollgate_core::{timeouts::Timeouts, wire::outcome::Outcome};
+use tollgate_sim::{
+    BodyFate, Fault, Incoming, Seen, SimClassify, SimProvider, Unit, script::Reply,
 };
-use tollgate_sim::{BodyFate, Fault, Incoming, Seen, SimError, SimProvider, Unit, script::Reply};
 use tollgate_tests::chat_with;
 use tower::{ServiceBuilder, ServiceExt};
 
@@ -300,10 +298,6 @@ fn stack(provider: SimProvider) -> Stack {
     ]);
     let ten = 10 * SECOND;
     let timeouts = Timeouts::new().first_byte(ten).first_token(ten).idle(ten);
-    let known = By(|error: &SimError| match error.sent() {
-        true => Transport::MaybeSent,
-        false => Transport::NotSent,
-    });
     let service = ServiceBuilder::new()
         .record_usage(move |record: &UsageRecord| {
             let _ = sender.send(record.clone());
@@ -313,7 +307,7 @@ fn stack(provider: SimProvider) -> Stack {
                 // By default the pauses between probes double up to five minutes.
                 .health(FallbackHealth::new().cool_down(5 * SECOND, 20 * SECOND))
                 .policy(FallbackPolicy::default().timeouts(timeouts))
-                .classify(known),
+                .classify(SimClassify),
         )
         .retry_on_rate_limit(RateLimitPolicy::default().retry_budget(RetryBudget::new(1.0, 1_000)))
         .token_budget(budget.clone())
