@@ -1,7 +1,10 @@
 //! Every order of the four layers: the same scripts, the same answers, the same books. X01, X02.
 use bytes::Bytes;
 use http_body_util::Full;
-use tollgate::{call::Attempts, extensions::Refused};
+use tollgate::{
+    call::{Attempts, CallOptions},
+    extensions::Refused,
+};
 use tollgate_sim::{
     SimError,
     script::{Reply, Scripted},
@@ -23,10 +26,11 @@ struct Expect {
     sent: usize,
     /// (input, output) in the totals, where they must be known.
     used: Option<(u64, u64)>,
+    /// The caller reads all of a stream before it uses any of it.
+    buffered: bool,
 }
 
 fn cases() -> Vec<(&'static str, Expect)> {
-    let sse = || Reply::sse(SSE.iter().chain(&["[DONE]"]));
     let stream = r#","stream":true,"stream_options":{"include_usage":true}"#;
     let case = |script, request, status, sent, used| Expect {
         script,
@@ -34,8 +38,8 @@ fn cases() -> Vec<(&'static str, Expect)> {
         status,
         sent,
         used,
+        buffered: false,
     };
-    let _ = sse;
     vec![
         (
             "an answer",
@@ -115,6 +119,25 @@ fn cases() -> Vec<(&'static str, Expect)> {
                 Some((9, 2)),
             ),
         ),
+        // F05
+        (
+            "a stream that breaks behind its first content, for who buffers",
+            Expect {
+                buffered: true,
+                ..case(
+                    || {
+                        vec![
+                            Reply::sse(&SSE[..1]).breaks(SimError::Broken),
+                            Reply::sse(SSE.iter().chain(&["[DONE]"])),
+                        ]
+                    },
+                    stream,
+                    200,
+                    2,
+                    None,
+                )
+            },
+        ),
     ]
 }
 
@@ -130,13 +153,23 @@ macro_rules! run {
                 .layer(layer!($d, layers))
                 .service(provider.clone());
             let order = stringify!($name);
-            let (head, body) = send(stack, chat_with("model-a", expect.request)).await;
+            let mut request = chat_with("model-a", expect.request);
+            if expect.buffered {
+                let options = CallOptions::new().buffered();
+                request.extensions_mut().insert(options);
+            }
+            let (head, body) = send(stack, request).await;
             assert_eq!(
                 head.status().as_u16(),
                 expect.status,
                 "{what} in order {order}"
             );
-            assert!(body.is_some(), "{what} in order {order}: the body is whole");
+            let body = body.unwrap_or_else(|| panic!("{what} in order {order}: the body is whole"));
+            if expect.request.contains("stream") {
+                let text = String::from_utf8_lossy(&body);
+                let words = text.matches("Hello").count();
+                assert_eq!(words, 1, "{what} in order {order}: no word is doubled");
+            }
             assert_eq!(
                 provider.count(),
                 expect.sent,
