@@ -135,6 +135,10 @@ pub mod book {
     #[derive(Debug)]
     pub struct Failover;
 
+    #[doc = include_str!("../../docs/usage.md")]
+    #[derive(Debug)]
+    pub struct Usage;
+
     #[doc = include_str!("../../docs/simulator.md")]
     #[derive(Debug)]
     pub struct Simulator;
