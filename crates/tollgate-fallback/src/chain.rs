@@ -197,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_one_of_a_pool_may_be_given_any_of_it() {
+        let pool = Candidate::pool(["b", "c"]);
+        let chain = ModelChain::new([Candidate::model("a"), pool, Candidate::model("d")]).unwrap();
+        assert_eq!(order(&chain, "c"), ["b", "c", "d"]);
+        let mut route = Route::new(&chain, Some("a"), false);
+        route.rank(|candidate| candidate.model.as_deref() == Some("b"));
+        let ranked: Vec<_> = (0..route.len()).map(|n| route.get(n).label()).collect();
+        assert_eq!(ranked, ["a", "c", "b", "d"]);
+    }
+
+    #[test]
     fn a_chain_is_entered_at_the_model_that_is_asked_for() {
         let chain = ModelChain::new(["a", "b", "c"]).unwrap();
         assert_eq!(order(&chain, "a"), ["a", "b", "c"]);
