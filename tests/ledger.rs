@@ -135,6 +135,7 @@ fn the_ledger_agrees_with_the_provider_to_the_token_and_the_request() {
         calls.requests, account.requests,
         "each request that arrived"
     );
+    assert_eq!(calls.rate_limited, account.status_429);
     assert_eq!(calls.input, u128::from(account.billed_input));
     assert_eq!(calls.output, u128::from(account.billed_output));
     assert_eq!(
@@ -148,6 +149,7 @@ fn the_ledger_agrees_with_the_provider_to_the_token_and_the_request() {
         (sent.records, sent.requests),
         (account.requests, account.requests)
     );
+    assert_eq!(sent.rate_limited, account.status_429);
     assert_eq!((sent.input, sent.output), (calls.input, calls.output));
     let by_model = reader.sums_by(By::Model, &Select::calls()).unwrap();
     assert_eq!(

@@ -126,12 +126,6 @@ fn column(
     let mean = spent.iter().copied().sum::<Pico>().get() / (spent.len().max(1) as u128);
     let days = reader.sums_per(DAY, sent)?;
     let all = reader.sums(sent)?;
-    let refused = reader
-        .sums_by(By::Outcome, sent)?
-        .into_iter()
-        .filter(|(name, _)| matches!(name.as_deref(), Some("rate_limited" | "never_fits")))
-        .map(|(_, sums)| sums.records)
-        .sum();
     let limit = |dimension| traffic.limit(dimension);
     let token_limit =
         limit("tokens").or_else(|| Some(limit("input_tokens")? + limit("output_tokens")?));
@@ -162,7 +156,7 @@ fn column(
         count(Spread::of(minutes, |sums| sums.output).peak),
         count(Spread::of(&days, |sums| sums.requests.into()).peak),
         count(minutes.len() as u64),
-        share(refused, all.records),
+        share(all.rate_limited, all.requests),
         count(reader.principals(calls)?),
         money(Pico::new(mean)),
         money(spent.iter().max().copied().unwrap_or_default()),

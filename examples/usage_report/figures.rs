@@ -106,6 +106,7 @@ impl Report {
                 "principal",
                 "(nobody named)",
             )?,
+            by(By::Key, "By API key (digests)", "key", "(none seen)")?,
             by(By::Finish, "By finish reason", "finish", "(none)")?,
             by(By::Outcome, "By outcome", "outcome", "(caller left)")?,
             by(By::Endpoint, "By endpoint", "endpoint", "")?,

@@ -61,9 +61,9 @@ pub fn length(time: Duration) -> String {
     let (ms, secs) = (time.as_millis(), time.as_secs());
     match secs {
         0..1 => format!("{ms} ms"),
-        1..100 => format!("{:.1} s", time.as_secs_f64()),
-        100..6_000 if secs % 60 == 0 => format!("{} min", secs / 60),
-        100..6_000 => format!("{} min {} s", secs / 60, secs % 60),
+        1..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..6_000 if secs % 60 == 0 => format!("{} min", secs / 60),
+        60..6_000 => format!("{} min {} s", secs / 60, secs % 60),
         _ if secs % 3_600 == 0 => format!("{} h", count(secs / 3_600)),
         _ => format!("{} h {} min", count(secs / 3_600), secs / 60 % 60),
     }
@@ -114,6 +114,7 @@ mod tests {
         assert_eq!(length(Duration::from_millis(840)), "840 ms");
         assert_eq!(length(Duration::from_secs(245)), "4 min 5 s");
         assert_eq!(length(Duration::from_secs(600)), "10 min");
+        assert_eq!(length(Duration::from_secs(60)), "1 min");
         let _ = length(Duration::MAX);
         let far = SystemTime::UNIX_EPOCH + Duration::from_micros(i64::MAX as u64);
         assert_eq!(date(far, "%F"), "?");

@@ -75,6 +75,16 @@ pub fn svg(
     let until = until.max(from.saturating_add(60));
     let values = series.iter().flat_map(Series::points).map(|point| point.1);
     let top = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
+    // Bars are as wide as what they stand for.
+    let widths = series.iter().map(|one| match one {
+        Series::Bars(_, width, _) => *width,
+        _ => 60,
+    });
+    let least = widths.max().unwrap_or(60);
+    let time = || Time {
+        span: from..until,
+        least,
+    };
     let top = if top > 0.0 { top * 1.1 } else { 1.0 };
     let mut svg = String::new();
     {
@@ -84,7 +94,7 @@ pub fn svg(
             .margin_right(30)
             .x_label_area_size(30)
             .y_label_area_size(76)
-            .build_cartesian_2d(Time(from..until), 0.0..top)?;
+            .build_cartesian_2d(time(), 0.0..top)?;
         let font = ("sans-serif", 13).into_font().color(&TEXT);
         chart
             .configure_mesh()
@@ -95,7 +105,7 @@ pub fn svg(
             .label_style(font.clone().pos(Pos::default()))
             .x_labels(8)
             .y_labels(5)
-            .x_label_formatter(&|at| Time(from..until).label(*at))
+            .x_label_formatter(&|at| time().label(*at))
             .y_label_formatter(&|value| unit(short(*value)))
             .draw()?;
         for one in series {
@@ -153,7 +163,7 @@ pub fn peaks(
     let step = i64::try_from(step.as_secs()).unwrap_or(i64::MAX).max(1);
     let (from, until) = (seconds(span.0), seconds(span.1));
     let begin = from - from.rem_euclid(step);
-    let steps = usize::try_from((until - begin) / step + 1)
+    let steps = usize::try_from((until - begin + step - 1) / step)
         .unwrap_or(0)
         .min(10_000);
     let mut peaks = vec![0.0_f64; steps];
@@ -163,9 +173,13 @@ pub fn peaks(
             *peak = peak.max(value);
         }
     }
+    // As stairs: what is known is a minute's sum and not a slope.
     (0..)
         .zip(peaks)
-        .map(|(at, peak)| ((begin + at * step).max(from), peak))
+        .flat_map(|(at, peak)| {
+            let edges = [begin + at * step, begin + (at + 1) * step];
+            edges.map(|edge| (edge.clamp(from, until), peak))
+        })
         .collect()
 }
 
@@ -181,13 +195,17 @@ pub fn seconds(at: SystemTime) -> i64 {
 }
 
 /// An axis of seconds since 1970, with marks where people expect them.
-struct Time(Range<i64>);
+struct Time {
+    span: Range<i64>,
+    /// Marks are no closer than this.
+    least: i64,
+}
 
 impl Time {
     fn step(&self, most: usize) -> i64 {
         const HOUR: i64 = 3_600;
         const DAY: i64 = 24 * HOUR;
-        let length = self.0.end - self.0.start;
+        let length = self.span.end - self.span.start;
         let most = i64::try_from(most).unwrap_or(1).max(1);
         [
             60,
@@ -210,13 +228,13 @@ impl Time {
             364 * DAY,
         ]
         .into_iter()
-        .find(|step| length / step <= most)
+        .find(|step| *step >= self.least && length / step <= most)
         .unwrap_or(length / most)
         .max(1)
     }
 
     fn label(&self, at: i64) -> String {
-        let long = self.0.end - self.0.start > 2 * 86_400;
+        let long = self.span.end - self.span.start > 2 * 86_400;
         let midnight = at.rem_euclid(86_400) == 0;
         let time = match u64::try_from(at) {
             Ok(secs) => UNIX_EPOCH + Duration::from_secs(secs),
@@ -240,22 +258,22 @@ impl Ranged for Time {
     type ValueType = i64;
 
     fn map(&self, value: &i64, limit: (i32, i32)) -> i32 {
-        let length = (self.0.end - self.0.start).max(1) as f64;
-        let share = (value - self.0.start) as f64 / length;
+        let length = (self.span.end - self.span.start).max(1) as f64;
+        let share = (value - self.span.start) as f64 / length;
         limit.0 + (f64::from(limit.1 - limit.0) * share).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<i64> {
         let step = self.step(hint.max_num_points().min(8));
-        let first = self.0.start + (step - self.0.start.rem_euclid(step)) % step;
+        let first = self.span.start + (step - self.span.start.rem_euclid(step)) % step;
         (0..64)
             .map(|n| first + n * step)
-            .take_while(|at| *at <= self.0.end)
+            .take_while(|at| *at <= self.span.end)
             .collect()
     }
 
     fn range(&self) -> Range<i64> {
-        self.0.clone()
+        self.span.clone()
     }
 }
 

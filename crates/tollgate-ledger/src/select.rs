@@ -112,6 +112,15 @@ impl Select {
         }
     }
 
+    /// How many of a record's requests the provider refused for a limit: its own, and those before it that have no record.
+    pub(crate) fn rate_limited(&self) -> String {
+        let refused = "outcome IN ('rate_limited', 'never_fits')";
+        format!(
+            "(refused IS NULL AND {refused}) + iif(kind = 'call' AND attempt > 1,
+                (SELECT count(*) FROM attempt WHERE attempt.record = record.id AND attempt.{refused}), 0)"
+        )
+    }
+
     /// The condition, with its values in their order.
     pub(crate) fn condition(&self) -> (String, Vec<Value>) {
         let mut condition = String::from(match self.sent {

@@ -15,6 +15,8 @@ pub struct Sums {
     /// Requests that were sent for them. Of calls that a layer of ours refused in the end it is not known how many were sent
     /// before; [`Select::sent`] knows where a recorder stands inside the budget.
     pub requests: u64,
+    /// Requests that the provider refused for a limit.
+    pub rate_limited: u64,
     /// Records whose outcome is not `ok`.
     pub failed: u64,
     /// Records of answers that were not received whole.
@@ -42,6 +44,7 @@ impl AddAssign for Sums {
         let add = |mine: &mut u64, theirs: u64| *mine = mine.saturating_add(theirs);
         add(&mut self.records, other.records);
         add(&mut self.requests, other.requests);
+        add(&mut self.rate_limited, other.rate_limited);
         add(&mut self.failed, other.failed);
         add(&mut self.partial, other.partial);
         add(&mut self.unpriced, other.unpriced);
@@ -82,6 +85,7 @@ impl Sums {
             exact("reasoning"),
             exact("cost_pico"),
             exact("duration_us"),
+            format!("coalesce(sum({}), 0)", select.rate_limited()),
         ]
         .join(", ")
     }
@@ -96,6 +100,7 @@ impl Sums {
         Ok(Self {
             records: count(0)?,
             requests: count(1)?,
+            rate_limited: count(18)?,
             failed: count(2)?,
             partial: count(3)?,
             unpriced: count(4)?,

@@ -224,7 +224,15 @@ async fn a_call_that_two_recorders_saw_is_summed_up_once_and_was_sent_when_the_i
 
     let reader = ledger.reader().unwrap();
     let calls = reader.sums(&Select::calls()).unwrap();
-    assert_eq!((calls.records, calls.requests, calls.failed), (3, 3, 1));
+    assert_eq!(
+        (
+            calls.records,
+            calls.requests,
+            calls.failed,
+            calls.rate_limited
+        ),
+        (3, 3, 1, 0)
+    );
     let sent = reader.sums_per(MINUTE, &Select::sent()).unwrap();
     let sent: Vec<_> = sent
         .iter()
