@@ -140,7 +140,8 @@ impl Budget {
     #[must_use]
     pub fn snapshot(&self) -> BudgetSnapshot {
         let now = self.0.now();
-        self.0.look(|core| snapshot(core, now))
+        // A step: it sees first whether the wall clock has moved.
+        self.0.step(|core, _| snapshot(core, now))
     }
 }
 

@@ -88,6 +88,15 @@
 //!    counted as a request, for providers count failures; what was not sent gives all back; where the provider settles
 //!    with the real usage ([`ChargeProfile::settles`]), so does the budget, when the body ends.
 //!
+//! # What a limit can be
+//!
+//! Requests, tokens, images or money ([`Limit`]), with [`Weights`]; in a period of any length, or per calendar day, week or
+//! month of a time zone ([`Calendar`]); for all, a family of models, a model, an API key, a user, a tenant, a tag or a key
+//! of your own ([`Scope`]); which waits, refuses or asks somebody ([`Review`]) when it is used up. The provider's limits are
+//! kept by the provider's rule. Those of our own (of money, a calendar period, a user, a tenant, a tag or a key of your
+//! own) reserve the most that a request can use and settle to what it used. Limits may change at run time
+//! ([`Budget::set_limit`]).
+//!
 //! # How a limit is kept
 //!
 //! A limit of 500 a minute may be a bucket that refills all the time, a window that rolls or one that starts anew; for

@@ -28,6 +28,7 @@ pub struct Spent {
     /// The model or the digest (sixteen hexadecimal digits) whose cap it is, where it is kept for each.
     ///
     /// Digests are the same in the next process only if they were made with a key of one's own:
+    /// [`Principal::set_key`](tollgate_core::principal::Principal::set_key), or
     /// [`CallOptions::principal_digest`](tollgate_core::call::CallOptions::principal_digest).
     pub key: Option<Arc<str>>,
     /// Units; of money 10⁻¹² dollars.

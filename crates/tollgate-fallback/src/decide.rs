@@ -53,7 +53,12 @@ pub(crate) fn decide(verdict: &Verdict, facts: &RequestFacts, policy: &FallbackP
 /// Decides on a refusal of our own, of which the provider knows nothing.
 pub(crate) fn decide_refusal(refused: &Refused) -> Turn {
     match refused.reason {
-        Reason::Exhausted | Reason::NeverFits | Reason::QueueFull | Reason::WaitTooLong => {
+        Reason::Exhausted
+        | Reason::NeverFits
+        | Reason::QueueFull
+        | Reason::WaitTooLong
+        // The next model may have a price.
+        | Reason::Unpriced => {
             Turn::Refused(Skipped::Refused(refused.reason))
         }
         // The store, the body and its length are the same for every candidate.
@@ -100,6 +105,17 @@ mod tests {
     fn turn(outcome: Outcome, policy: &FallbackPolicy) -> Turn {
         let facts = RequestFacts::unread(Endpoint::ChatCompletions);
         decide(&Verdict::of(StatusCode::OK, outcome), &facts, policy)
+    }
+
+    // F13, F14
+    #[test]
+    fn what_one_models_budget_refuses_the_next_model_may_have_room_for() {
+        for reason in [Reason::Exhausted, Reason::NeverFits, Reason::Unpriced] {
+            let turn = decide_refusal(&Refused::new(reason));
+            assert_eq!(turn, Turn::Refused(Skipped::Refused(reason)), "{reason:?}");
+        }
+        let store = decide_refusal(&Refused::new(Reason::StoreDown));
+        assert_eq!(store, Turn::Stop);
     }
 
     // F09, F11, F12
