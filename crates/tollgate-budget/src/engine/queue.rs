@@ -356,6 +356,45 @@ mod tests {
 
     proptest! {
         #[test]
+        fn two_that_always_wait_are_served_alike_to_within_two_of_the_dearest(
+            costs in prop::collection::vec((1u64..1 << 20, 1u64..1 << 20), 20..120),
+            weights in (1u32..5, 1u32..5),
+            third in prop::collection::vec(1u64..1 << 20, 0..40),
+        ) {
+            let mut queue = Queue::default();
+            let mut share = HashMap::new();
+            for (n, &(one, two)) in costs.iter().enumerate() {
+                let n = n as u64;
+                for (flow, weight, cost) in [(1, weights.0, one), (2, weights.1, two)] {
+                    share.insert(2 * n + flow, (flow, cost));
+                    queue.push(key(flow, weight), 2 * n + flow, cost);
+                }
+            }
+            // A third that comes and goes changes nothing between the two.
+            for (n, &cost) in third.iter().enumerate() {
+                queue.push(key(3, 2), 1_000_000 + n as u64, cost);
+            }
+            let most = costs.iter().flat_map(|&(one, two)| [one, two]).max().unwrap() as f64;
+            let mut served = [0.0, 0.0];
+            let mut left = [costs.len(); 2];
+            while left.iter().all(|&left| left > 0) {
+                let ticket = serve(&mut queue).unwrap();
+                if let Some(&(flow, cost)) = share.get(&ticket) {
+                    let flow = flow as usize - 1;
+                    let weight = [weights.0, weights.1][flow];
+                    served[flow] += cost as f64 / f64::from(weight);
+                    left[flow] -= 1;
+                }
+                let apart: f64 = served[0] - served[1];
+                // The law of start-time fair queueing (Goyal, Vin and Cheng, 1996): a dearest one of each.
+                let bound = most / f64::from(weights.0) + most / f64::from(weights.1) + 1.0;
+                prop_assert!(apart.abs() <= bound, "{apart} and {bound}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
         fn each_flow_is_first_in_first_out_whoever_leaves(
             steps in prop::collection::vec((0u8..4, 0u64..5, 1u64..1 << 34), 1..300),
         ) {

@@ -1,5 +1,9 @@
 //! The state machine against an oracle, in random histories.
-use std::{collections::VecDeque, task::Waker, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    task::Waker,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -389,5 +393,65 @@ fn a_clock_that_goes_back_or_sleeps_an_hour_gives_no_burst() {
             "{enforcement:?}"
         );
         assert_eq!(admitted(then + hour - SECOND / 2), 0, "{enforcement:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_is_given_back_leaves_the_books_as_if_it_had_never_been_taken(
+        before in prop::collection::vec((1u64..200, 0..SECOND), 0..20),
+        tokens in 1u64..200,
+        sent in any::<bool>(),
+    ) {
+        for enforcement in [Enforcement::Rolling, Enforcement::Fixed, Enforcement::Bucket { burst: None }] {
+            let mut core = core(enforcement, 0);
+            let wakes = &mut Vec::new();
+            let mut now = 0;
+            for &(tokens, time) in &before {
+                now += time;
+                if let Arrived::Admitted(ticket) = core.arrive(now, &arrival(tokens, 1), wakes) {
+                    core.sent(now, ticket, wakes);
+                    core.settle(now, ticket, Settlement::Keep, wakes);
+                }
+            }
+            let mut used = |core: &mut Core| {
+                let mut used = Vec::new();
+                core.each_account(|_, account| used.push((account.used(now), account.reserved)));
+                used
+            };
+            let as_it_was = used(&mut core);
+            if let Arrived::Admitted(ticket) = core.arrive(now, &arrival(tokens, 1), wakes) {
+                prop_assert_ne!(&used(&mut core), &as_it_was);
+                if sent {
+                    core.sent(now, ticket, wakes);
+                }
+                core.settle(now, ticket, Settlement::AllBack, wakes);
+            }
+            prop_assert_eq!(used(&mut core), as_it_was, "{:?}", enforcement);
+        }
+    }
+
+    #[test]
+    fn nobody_is_admitted_after_it_was_to_give_up(
+        steps in prop::collection::vec(step(), 1..200),
+        patience in 0..2 * W,
+    ) {
+        let mut core = core(Enforcement::Rolling, 1000);
+        core.bounds.max_wait = patience;
+        let mut world = World::default();
+        let mut came: HashMap<u64, Nanos> = HashMap::new();
+        for step in steps {
+            world.take(step, &mut core);
+            for &(ticket, _) in &world.waiting {
+                came.entry(ticket).or_insert(world.now);
+            }
+            for held in &world.held {
+                if let Some(came) = came.remove(&held.ticket) {
+                    prop_assert!(world.now <= came + patience);
+                }
+            }
+        }
     }
 }
