@@ -20,8 +20,8 @@ use tollgate_core::{
 
 use crate::{
     charging::{ChargeProfile, Cost, DropPolicy},
+    learned::Learned,
     store::{Charge, Observation, Refusal, Settlement},
-    uncapped::Outputs,
     used::Bill,
 };
 
@@ -122,8 +122,8 @@ pub(crate) struct Settling {
     pub(crate) on_drop: DropPolicy,
     pub(crate) estimate: Cost,
     pub(crate) bill: Bill,
-    /// Where the answer's output is noted, if anything is learned from it.
-    pub(crate) outputs: Option<(Arc<Outputs>, Facts)>,
+    /// Where the answer's usage is noted, if anything is learned from it.
+    pub(crate) learned: Option<(Arc<Learned>, Facts)>,
     /// The head's `retry-after`: on a 200 it is the wait for an error inside.
     pub(crate) head_wait: Option<Duration>,
 }
@@ -158,10 +158,8 @@ impl Observer for Settling {
                 }
             }
             let whole = end == End::Complete || answer.complete;
-            if let (Some((outputs, facts)), true) = (&self.outputs, whole) {
-                if let (Some(model), Some(output)) = (&facts.model, answer.usage.output.exact()) {
-                    outputs.add(model, output / u64::from(facts.answers.max(1)));
-                }
+            if let (Some((learned, facts)), true) = (&self.learned, whole) {
+                learned.hear(facts, &answer.usage);
             }
             let (charged, used) = if whole {
                 let charged = self.profile.actual(&answer.usage);

@@ -23,8 +23,9 @@ use tollgate_core::{
 };
 
 use crate::{
+    learned::{Known, Learned},
     telemetry,
-    uncapped::{self, Outputs, Uncapped},
+    uncapped::{self, Uncapped},
     used::{Tariff, Used},
 };
 
@@ -206,11 +207,15 @@ impl ChargeProfile {
     /// Never fails and never overflows: a request of 2^64 tokens is one that no limit can hold.
     #[must_use]
     pub fn estimate(&self, facts: &RequestFacts) -> Cost {
-        self.estimate_of(facts, facts.max_output_tokens.unwrap_or(self.unset_cap))
+        self.estimate_of(
+            facts,
+            facts.max_output_tokens.unwrap_or(self.unset_cap),
+            None,
+        )
     }
 
-    /// The same with so much output for each answer.
-    fn estimate_of(&self, facts: &RequestFacts, cap: u64) -> Cost {
+    /// The same with so much output for each answer, and so many tokens for 1,024 characters.
+    fn estimate_of(&self, facts: &RequestFacts, cap: u64, density: Option<u64>) -> Cost {
         let one = Cost::request();
         match facts.endpoint {
             // Accepted now, charged elsewhere; or not charged in tokens at all.
@@ -225,9 +230,11 @@ impl ChargeProfile {
         let rounding = u64::from(facts.inputs.unwrap_or(1).saturating_sub(1))
             .saturating_mul(3)
             .div_ceil(4);
-        let input = facts
-            .prompt_chars
-            .div_ceil(4)
+        let text = match density {
+            Some(density) => facts.prompt_chars.saturating_mul(density).div_ceil(1024),
+            None => facts.prompt_chars.div_ceil(4),
+        };
+        let input = text
             .saturating_add(rounding)
             .saturating_add(facts.prompt_token_ids)
             .saturating_add(u64::from(facts.messages).saturating_mul(self.per_message))
@@ -316,7 +323,7 @@ pub struct Charging {
     pub(crate) tariff: Tariff,
     uncapped: Uncapped,
     warned: Arc<AtomicBool>,
-    outputs: Option<Arc<Outputs>>,
+    learned: Option<Arc<Learned>>,
 }
 
 impl Charging {
@@ -333,7 +340,7 @@ impl Charging {
             tariff: Tariff::default(),
             uncapped: Uncapped::default(),
             warned: Arc::default(),
-            outputs: None,
+            learned: None,
         }
     }
 
@@ -380,20 +387,21 @@ impl Charging {
         self
     }
 
-    /// Reserves what the model's answers have shown to need: 95 of 100 of the last 256 had no more output, once there
-    /// are 20. Default: no.
+    /// Reserves what the model's answers have shown to need: of the last 256 with their usage, once there are 20, what 95 of
+    /// 100 stayed at or below. Default: no.
     ///
-    /// It takes the place of the unset cap, and of a cap where the provider settles to real usage and so does not charge
-    /// it: a cap of 32,000 for answers of 500 would let hardly anything through. What is used beyond becomes a debt that
-    /// those after it wait for. Limits of our own reserve the worst case as before.
+    /// For the output it takes the place of the unset cap, and of a cap where the provider settles to real usage and so
+    /// does not charge it: a cap of 32,000 for answers of 500 would let hardly anything through. For the input it takes
+    /// the place of characters / 4 where the provider settles; another guesses by characters itself. What is used beyond
+    /// becomes a debt that those after it wait for. Limits of our own reserve the worst case as before.
     #[must_use]
-    pub fn learned_output(mut self, on: bool) -> Self {
-        self.outputs = on.then(Arc::default);
+    pub fn learned_estimates(mut self, on: bool) -> Self {
+        self.learned = on.then(Arc::default);
         self
     }
 
-    pub(crate) fn outputs(&self) -> Option<&Arc<Outputs>> {
-        self.outputs.as_ref()
+    pub(crate) fn learned(&self) -> Option<&Arc<Learned>> {
+        self.learned.as_ref()
     }
 
     /// The request as it is to be sent.
@@ -420,14 +428,19 @@ impl Charging {
     /// The rule for a request: its dialect's, with what was learned of the model's output.
     pub(crate) fn rule(&self, facts: &RequestFacts) -> (ChargeProfile, Cost) {
         let mut profile = self.profile(facts.dialect());
-        let high = || self.outputs.as_ref()?.high(facts.model.as_deref()?);
-        let Some(high) = high() else {
-            return (profile, profile.estimate(facts));
+        let model = facts.model.as_deref();
+        let known = || Some(self.learned.as_ref()?.of(model?));
+        let Known { output, density } = known().unwrap_or_default();
+        if let Some(output) = output {
+            profile = profile.unset_cap(output);
+        }
+        let cap = facts.max_output_tokens.unwrap_or(profile.unset_cap);
+        let cost = if profile.settles {
+            profile.estimate_of(facts, output.map_or(cap, |output| cap.min(output)), density)
+        } else {
+            profile.estimate_of(facts, cap, None)
         };
-        profile = profile.unset_cap(high);
-        let cap = facts.max_output_tokens.unwrap_or(high);
-        let each = if profile.settles { cap.min(high) } else { cap };
-        (profile, profile.estimate_of(facts, each))
+        (profile, cost)
     }
 
     /// What stands when the caller leaves early. Default: [`DropPolicy::Keep`].

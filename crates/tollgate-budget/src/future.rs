@@ -31,9 +31,9 @@ use tower_service::Service;
 use crate::{
     body::{ResponseBody, Settling},
     charging::{ChargeProfile, Charging, Cost, DropPolicy},
+    learned::Learned,
     scope::{Asking, Keys},
     store::{Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settlement},
-    uncapped::Outputs,
     used::{self, Bill},
 };
 
@@ -63,7 +63,7 @@ struct Asked {
     cost: Cost,
     bill: Bill,
     /// Where answers are noted, if anything is learned from them.
-    outputs: Option<Arc<Outputs>>,
+    learned: Option<Arc<Learned>>,
 }
 
 #[pin_project(project = StateProj)]
@@ -126,7 +126,7 @@ where
             on_drop: DropPolicy::default(),
             cost: Cost::request(),
             bill: Bill::default(),
-            outputs: None,
+            learned: None,
         };
         let state = if readable(&request, read_cap) {
             State::Reading {
@@ -159,8 +159,12 @@ impl Asked {
         if let Some(facts) = facts {
             self.endpoint = facts.endpoint;
             (self.profile, self.cost) = charging.rule(facts);
-            self.outputs = charging.outputs().cloned();
-            (self.cost.used, self.bill) = charging.tariff.reserve(facts, &self.cost);
+            self.learned = charging.learned().cloned();
+            // Our own limits reserve the worst case, whatever was learned.
+            let plain = self.learned.is_some().then(|| self.profile.estimate(facts));
+            let input = self.cost.input.max(plain.map_or(0, |plain| plain.input));
+            let worst = Cost { input, ..self.cost };
+            (self.cost.used, self.bill) = charging.tariff.reserve(facts, &worst);
             if facts.endpoint == Endpoint::Images {
                 self.cost.images = facts.answers.max(1).into();
             }
@@ -295,7 +299,7 @@ impl Asked {
             on_drop: self.on_drop,
             estimate: self.cost,
             bill: self.bill.clone(),
-            outputs: self.outputs.clone().zip(self.facts.clone()),
+            learned: self.learned.clone().zip(self.facts.clone()),
             head_wait,
         };
         response.map(|body| ResponseBody::settling(body, settling))

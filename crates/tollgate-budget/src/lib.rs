@@ -129,6 +129,7 @@ mod charging;
 mod engine;
 mod future;
 mod layer;
+mod learned;
 mod limit;
 mod memory;
 #[cfg(all(test, any(tollgate_loom, tollgate_shuttle)))]

@@ -1,10 +1,4 @@
-//! Requests that state no output cap, and what answers have shown of how long they become.
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
-
+//! Requests that state no output cap.
 use bytes::Bytes;
 use http::{HeaderValue, header, request::Parts};
 use tollgate_core::{
@@ -19,7 +13,7 @@ use tollgate_core::{
 #[non_exhaustive]
 pub enum Uncapped {
     /// It goes as it is; the profile's [`unset_cap`](crate::ChargeProfile::unset_cap) is reserved, or what was learned
-    /// ([`learned_output`](crate::Charging::learned_output)).
+    /// ([`learned_estimates`](crate::Charging::learned_estimates)).
     #[default]
     Reserve,
     /// The same, and one warning to `tracing` for each budget.
@@ -71,94 +65,4 @@ pub(crate) fn write(
     let facts = Facts::new(read);
     parts.extensions.insert(facts.clone());
     Some((body, facts))
-}
-
-/// Answers of one model that are remembered.
-const LAST: usize = 256;
-/// Answers that are enough to go by.
-const ENOUGH: usize = 20;
-/// Models that are remembered.
-const MODELS: usize = 1_000;
-
-/// How many output tokens the last answers of each model had.
-#[derive(Default)]
-pub(crate) struct Outputs(Mutex<HashMap<Arc<str>, Window>>);
-
-#[derive(Default)]
-struct Window {
-    last: Vec<u64>,
-    at: usize,
-    /// What 95 of 100 stay at or below.
-    high: Option<u64>,
-}
-
-impl Window {
-    fn add(&mut self, output: u64) {
-        if self.last.len() < LAST {
-            self.last.push(output);
-        } else {
-            self.last[self.at] = output;
-            self.at = (self.at + 1) % LAST;
-        }
-        if self.last.len() >= ENOUGH {
-            let mut sorted = self.last.clone();
-            let rank = (sorted.len() * 95).div_ceil(100) - 1;
-            self.high = Some(*sorted.select_nth_unstable(rank).1);
-        }
-    }
-}
-
-impl Outputs {
-    /// One answer of this model had so many output tokens.
-    pub(crate) fn add(&self, model: &Arc<str>, output: u64) {
-        let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if models.len() >= MODELS && !models.contains_key(model) {
-            // To forget costs a few reservations of the cap each.
-            models.clear();
-        }
-        models.entry(Arc::clone(model)).or_default().add(output);
-    }
-
-    /// What 95 of 100 of its answers stayed at or below; `None` before there are enough.
-    pub(crate) fn high(&self, model: &str) -> Option<u64> {
-        let models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        models.get(model)?.high
-    }
-}
-
-impl fmt::Debug for Outputs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Outputs")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_high_quantile_is_of_the_last_answers_once_there_are_enough() {
-        let outputs = Outputs::default();
-        let model: Arc<str> = "m".into();
-        for n in 1..20 {
-            outputs.add(&model, n);
-            assert_eq!(outputs.high("m"), None);
-        }
-        outputs.add(&model, 1000);
-        assert_eq!(outputs.high("m"), Some(19), "one in twenty may be longer");
-        for _ in 0..LAST {
-            outputs.add(&model, 7);
-        }
-        assert_eq!(outputs.high("m"), Some(7), "the rest is forgotten");
-        assert_eq!(outputs.high("other"), None);
-    }
-
-    #[test]
-    fn models_are_bounded() {
-        let outputs = Outputs::default();
-        for n in 0..3 * MODELS {
-            outputs.add(&n.to_string().into(), 1);
-        }
-        assert!(outputs.0.lock().unwrap().len() <= MODELS);
-    }
 }

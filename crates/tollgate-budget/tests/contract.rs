@@ -77,7 +77,7 @@ async fn who_waits_for_the_budget_holds_no_permit_of_the_inner_service() {
     let probe = ReadyProbe::new(Scripted::new([Reply::chat("m", 1, 1)]));
     let seen = probe.handle();
     let service = stack(&budget, &ConcurrencyLimit::new(probe, 1));
-    let calls: Vec<_> = (0..11)
+    let calls: Vec<_> = (0..1000)
         .map(|_| tokio::spawn(service.clone().oneshot(chat(4, 1))))
         .collect();
     sleep(Duration::from_millis(1)).await;

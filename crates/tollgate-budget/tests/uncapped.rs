@@ -109,7 +109,7 @@ async fn a_cap_that_was_written_is_what_is_reserved() {
 // L14
 #[tokio::test(start_paused = true)]
 async fn without_a_cap_what_the_models_answers_needed_is_reserved() {
-    let charging = Charging::all(ChargeProfile::sum()).learned_output(true);
+    let charging = Charging::all(ChargeProfile::sum()).learned_estimates(true);
     let budget = budget(charging);
     let upstream = Scripted::by(|seen| Reply::chat("m", 100, 40 + seen.index as u64 % 2 * 20));
     let service = stack(&budget, &upstream);
@@ -136,7 +136,7 @@ async fn without_a_cap_what_the_models_answers_needed_is_reserved() {
 #[tokio::test(start_paused = true)]
 async fn a_cap_that_is_not_charged_holds_up_nobody_once_the_output_is_known_and_a_hard_cap_still_reserves_it()
  {
-    let charging = Charging::all(ChargeProfile::sum().settles(true)).learned_output(true);
+    let charging = Charging::all(ChargeProfile::sum().settles(true)).learned_estimates(true);
     let budget = Budget::builder()
         .limit(Limit::tokens(1_000_000).per_minute())
         .limit(
@@ -161,6 +161,31 @@ async fn a_cap_that_is_not_charged_holds_up_nobody_once_the_output_is_known_and_
     assert_eq!(seen.limits[0].reserved, 100 + 50, "of the provider's limit");
     assert_eq!(seen.limits[1].reserved, 32_000, "of our own");
     call.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_provider_counts_real_tokens_the_tokens_of_a_character_are_learned_for_each_model()
+ {
+    for (profile, reserved) in [
+        (ChargeProfile::sum().settles(true), 268 + 10),
+        (ChargeProfile::sum(), 100 + 10),
+    ] {
+        let budget = budget(Charging::all(profile).learned_estimates(true));
+        let upstream = Scripted::by(|seen| match seen.index {
+            // A language of which a token holds a character and a half.
+            0..30 => Reply::chat("m", 534, 10),
+            _ => Reply::pending(),
+        });
+        let service = stack(&budget, &upstream);
+        for _ in 0..30 {
+            at_once(service.clone(), 1, || chat(800, 10)).await;
+        }
+        let call = tokio::spawn(service.oneshot(chat(400, 10)));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let seen = budget.snapshot();
+        assert_eq!(seen.limits[1].reserved, reserved, "{profile:?}");
+        call.abort();
+    }
 }
 
 // T14
