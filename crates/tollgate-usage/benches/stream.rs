@@ -80,10 +80,11 @@ fn upstream(
 > + Clone {
     let length: usize = frames.iter().map(Bytes::len).sum();
     let rounds = (megabytes << 20).div_ceil(length);
+    let frames: std::sync::Arc<[Bytes]> = frames.into();
     service_fn(move |_| {
-        let frames = frames.clone();
+        let frames = std::sync::Arc::clone(&frames);
         async move {
-            let all = (0..rounds).flat_map(move |_| frames.clone());
+            let all = (0..rounds * frames.len()).map(move |at| frames[at % frames.len()].clone());
             let all = all.map(|frame| Ok::<_, Infallible>(Frame::data(frame)));
             let body = StreamBody::new(futures_util::stream::iter(all));
             Ok(Response::builder()
@@ -121,7 +122,7 @@ fn main() {
 
     println!("A stream of {megabytes} MB through the recorder");
     println!("{:<56} {:>10} {:>14}", "", "GB/s", "held, KiB");
-    let rows: [(&str, Event, &str, &str, usize, usize); 8] = [
+    let rows: [(&str, Event, &str, &str, usize, usize); 7] = [
         (
             "OpenAI, 20 characters an event, frames of 16 KiB",
             openai,
@@ -176,14 +177,6 @@ fn main() {
             messages,
             "",
             400,
-            16 << 10,
-        ),
-        (
-            "not a dialect we know (not read)",
-            openai,
-            "/v1/other",
-            "",
-            20,
             16 << 10,
         ),
     ];

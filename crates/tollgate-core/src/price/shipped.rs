@@ -104,7 +104,7 @@ mod tests {
                 match (row["tier"].as_str(), row["above"].as_u64()) {
                     (None, None) => {}
                     (Some("batch"), None) => {
-                        assert_eq!(other.get() * 2, usual.get(), "{model} {kind}")
+                        assert_eq!(other.get() * 2, usual.get(), "{model} {kind}");
                     }
                     (Some("priority"), None) | (None, Some(_)) => {
                         assert!(
