@@ -153,9 +153,19 @@ impl FallbackHealth {
             })
             .collect();
         let dead_keys = state.dead.values().filter(|dead| dead.until > now).count();
+        let mut members: Vec<_> = state
+            .loads
+            .iter()
+            .map(|(slot, load)| load.show(slot, now))
+            .collect();
         drop(state);
         targets.sort_by(|a, b| (a.since, &a.model).cmp(&(b.since, &b.model)));
-        HealthSnapshot { targets, dead_keys }
+        members.sort_by(|a, b| a.left.total_cmp(&b.left));
+        HealthSnapshot {
+            targets,
+            dead_keys,
+            members,
+        }
     }
 
     /// Whether nothing at all is in trouble.

@@ -182,6 +182,6 @@ pub use self::{
     layer::ModelFallbackLayer,
     policy::{FallbackPolicy, OnExhausted},
     service::ModelFallback,
-    snapshot::{HealthSnapshot, TargetSnapshot, TargetState},
+    snapshot::{HealthSnapshot, MemberSnapshot, TargetSnapshot, TargetState},
     target::Target,
 };

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tollgate_core::wire::limits::{Dimension, RateLimit};
 
 use crate::{
-    FallbackHealth,
+    FallbackHealth, MemberSnapshot,
     choose::Choice,
     health::{Slot, keep_within},
 };
@@ -111,6 +111,15 @@ impl Load {
             Some(least.map_or(left, |least| least.min(left)))
         })
         .unwrap_or(0.5)
+    }
+
+    pub(crate) fn show(&self, slot: &Slot, now: Instant) -> MemberSnapshot {
+        MemberSnapshot {
+            target: slot.target.clone(),
+            model: slot.model.clone(),
+            under_way: self.requests,
+            left: self.left(0, now),
+        }
     }
 
     pub(crate) fn rank(&self, tokens: u64, now: Instant, last: bool) -> Rank {

@@ -12,6 +12,24 @@ pub struct HealthSnapshot {
     pub targets: Vec<TargetSnapshot>,
     /// Keys that are not used now.
     pub dead_keys: usize,
+    /// Members of pools that were asked before, the fullest first.
+    pub members: Vec<MemberSnapshot>,
+}
+
+/// One member of a [pool](crate::Candidate::pool).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemberSnapshot {
+    /// The target's name, where it is not only another model.
+    pub target: Option<Arc<str>>,
+    /// The model.
+    pub model: Option<Arc<str>>,
+    /// Attempts under way, up to their answers' heads.
+    pub under_way: u64,
+    /// The share of its tightest limit that one more request without tokens would leave, by its
+    /// latest answer and what is under way: from 1 down to below 0. One that states no limits counts
+    /// as half full, one that has not answered yet as not used at all.
+    pub left: f64,
 }
 
 /// One target that is left alone.

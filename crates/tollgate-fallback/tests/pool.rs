@@ -76,6 +76,17 @@ async fn the_member_with_the_larger_share_left_is_asked() {
     }
     let counts = count(&upstream);
     assert_eq!((counts["eu"], counts["us"]), (1, 9), "asked once to learn");
+    let members = service.health().snapshot().members;
+    let shown: Vec<_> = members
+        .iter()
+        .map(|m| m.target.as_deref().unwrap())
+        .collect();
+    assert_eq!(shown, ["eu", "us"], "the fullest first");
+    assert!(
+        members[0].left < 0.2 && members[1].left > 0.8,
+        "{members:?}"
+    );
+    assert!(members.iter().all(|member| member.under_way == 0));
     // By its own word eu is full again.
     tokio::time::advance(60 * SECOND).await;
     send(&service, chat("m")).await;
@@ -127,6 +138,11 @@ async fn calls_that_are_dropped_count_as_under_way_no_longer() {
         assert!(hanging.await.is_err());
     }
     assert_eq!(hosts(&upstream), ["eu", "us", "eu", "us", "eu", "us"]);
+    let members = service.health().snapshot().members;
+    assert!(
+        members.iter().all(|member| member.under_way == 0),
+        "{members:?}"
+    );
 }
 
 // F14
