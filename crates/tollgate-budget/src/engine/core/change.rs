@@ -128,3 +128,69 @@ impl Core {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        charging::Cost,
+        engine::core::{Arrival, Arrived, Bounds, Heard},
+        limit::{Calendar, Limit},
+    };
+
+    // T31
+    #[test]
+    fn who_waits_for_midnight_goes_when_the_machine_wakes_up_after_it() {
+        let hour = 3600 * SECOND;
+        let cap = Limit::requests(1).per_calendar(Calendar::day("UTC"));
+        let bounds = Bounds {
+            queue_len: 10,
+            queue_bytes: u64::MAX,
+            max_wait: NEVER,
+            run_alone: false,
+            learn: false,
+            usual: 60 * SECOND,
+            keys: 10,
+            size_classes: false,
+            shadow: false,
+            epoch: Some(0),
+        };
+        let mut core = Core::new(vec![Rule::told(&cap)], bounds);
+        let arrival = Arrival {
+            cost: Cost::request(),
+            model: None,
+            principal: None,
+            keys: None,
+            weight: 4,
+            until: NEVER,
+            bytes: 1,
+            settles: false,
+            allowed: 0,
+        };
+        let wakes = &mut Vec::new();
+        let Arrived::Admitted(first) = core.arrive(hour, &arrival, wakes) else {
+            panic!("the day is free");
+        };
+        core.sent(hour, first, wakes);
+        let Arrived::Waiting(second) = core.arrive(hour, &arrival, wakes) else {
+            panic!("the day is used up");
+        };
+        let waker = Waker::noop();
+        let waits = core.poll(hour, second, waker, wakes);
+        let Heard::Waiting(Some(until)) = waits else {
+            panic!("it keeps the timer");
+        };
+        assert!(
+            until <= hour + 60 * SECOND,
+            "it looks at the wall clock meanwhile"
+        );
+        // The machine sleeps until two in the morning, and our clock with it.
+        wakes.clear();
+        core.wall_is(hour, (25 * hour).try_into().unwrap(), wakes);
+        assert_eq!(wakes.len(), 1, "it is woken");
+        assert!(matches!(
+            core.poll(hour, second, waker, wakes),
+            Heard::Admitted
+        ));
+    }
+}
