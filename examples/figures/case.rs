@@ -168,6 +168,31 @@ pub(crate) fn all() -> Vec<Case> {
             ..MAIN
         },
         Case {
+            name: "slow-minute",
+            about: "true minutes, 1,300 rows; answers take three windows (median 180 s); limits told",
+            rows: 1_300,
+            limits: Some(Limits {
+                requests: 500,
+                tokens: 240_000,
+                window: 60.0,
+            }),
+            provider: &["--enforcement", "rolling", "--latency-ms", "180000"],
+            client: &["--concurrency", "2000", "--timeout-secs", "3000"],
+            ..MAIN
+        },
+        Case {
+            name: "embeddings-quick",
+            about: "as embeddings, and answers take half as long (median 120 ms)",
+            shape: Shape::Embeddings,
+            rows: 5_000,
+            limits: Some(Limits {
+                requests: 1_140,
+                ..SIX_SECONDS
+            }),
+            provider: &["--enforcement", "rolling", "--latency-ms", "120"],
+            ..MAIN
+        },
+        Case {
             name: "faults",
             about: "1,000 rows without limits, a fault for a fifth of all requests",
             rows: 1_000,

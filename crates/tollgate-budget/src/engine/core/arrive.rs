@@ -275,7 +275,6 @@ impl Core {
     pub(super) fn fit(&mut self, now: Nanos, id: usize) -> Fit {
         let entry = &self.entries[id];
         let lane = &self.lanes[entry.lane as usize];
-        let lane_shared = !self.by_model && !self.by_key;
         let mut shared_at = now;
         let mut own_at = now;
         let mut blocker = None;
@@ -283,14 +282,14 @@ impl Core {
         let (mut refuse, mut review) = (None, None);
         let (mut last_at, mut last) = (now, None);
         let gate = lane.gate.opens_at(now);
-        let lane_at = gate.max(self.probe(lane, now));
+        let probe = self.probe(lane, now);
+        if probe > now && !self.apart() {
+            shared_at = probe;
+        }
+        let lane_at = if self.apart() { gate.max(probe) } else { gate };
         if lane_at > now {
-            if lane_shared {
-                shared_at = lane_at;
-            } else {
-                own_at = lane_at;
-                blocker = Some(Blocker::Lane(entry.lane));
-            }
+            own_at = lane_at;
+            blocker = Some(Blocker::Lane(entry.lane));
         }
         for take in &entry.takes {
             let account = &mut self.accounts[take.account as usize];
@@ -354,16 +353,32 @@ impl Core {
 
     /// Until when a lane's next request waits for the first answers.
     pub(super) fn probe(&self, lane: &Lane, now: Nanos) -> Nanos {
-        if lane.in_flight < PROBE {
+        let (probe, in_flight) = if self.apart() {
+            (lane.probe, lane.in_flight)
+        } else {
+            let all = u32::try_from(self.in_flight).unwrap_or(u32::MAX);
+            (self.lanes[0].probe, all)
+        };
+        if in_flight < PROBE {
             return now;
         }
         if self.bounds.learn && !lane.learner.done() {
             return NEVER;
         }
-        match lane.probe.most(now) {
-            (most, _) if lane.in_flight < most => now,
+        match probe.most(now) {
+            (most, _) if in_flight < most => now,
             (_, until) => until,
         }
+    }
+
+    /// Whether what one lane hears of its limits is nothing to the others.
+    pub(super) fn apart(&self) -> bool {
+        self.by_model || self.by_key
+    }
+
+    /// The lane that looks before the leap for this one.
+    pub(super) fn looking(&self, lane: u32) -> usize {
+        if self.apart() { lane as usize } else { 0 }
     }
 
     /// When a new request would be through, and which account is the last to let it.

@@ -112,9 +112,8 @@ impl Core {
     }
 
     pub(super) fn lane(&mut self, now: Nanos, arrival: &Arrival) -> u32 {
-        let model = arrival.model.clone().filter(|_| self.by_model);
         let keys = arrival.keys.as_deref().filter(|_| self.by_key);
-        let key = (model, keys.and_then(|keys| keys.api_key));
+        let key = (arrival.model.clone(), keys.and_then(|keys| keys.api_key));
         if key == (None, None) {
             return 0;
         }

@@ -168,7 +168,10 @@ impl Entry {
     }
 }
 
-/// Requests that share a gate, and what is learned: those of one model, where models matter.
+/// Requests that share a gate, and what is learned: those of one model.
+///
+/// Each model has a gate of its own, also where all limits that were told hold for all models together: providers limit
+/// models one by one, or in families, and the next model of a chain must not wait for the refusal of the one before.
 #[derive(Debug, Default)]
 struct Lane {
     /// For what is learned of it.
@@ -181,6 +184,8 @@ struct Lane {
     learner: Learner,
     witness: Witness,
     learned: Vec<u32>,
+    /// What the last answer stated: the limit, and what was left of it.
+    stated: Vec<(Unit, u64, u64)>,
     in_flight: u32,
     /// Requests of it, waiting or in flight.
     entries: u32,
@@ -286,7 +291,7 @@ pub(crate) struct Core {
     hand: usize,
     /// For each rule: the account of those keys that no place was left for.
     overflow: HashMap<u32, u32>,
-    /// What tells lanes apart.
+    /// Models have limits of their own: each proves them for itself.
     by_model: bool,
     by_key: bool,
     /// How long a lane waits for its first answer, where limits are to prove themselves.
