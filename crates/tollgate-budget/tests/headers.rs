@@ -158,6 +158,53 @@ async fn each_model_has_its_own_limit_where_models_matter() {
     assert_eq!(keys, [Some("small"), Some("large")]);
 }
 
+/// A provider that refuses the small model, and states this of what it serves.
+async fn the_large_model_waits(large: Reply, refused: Reply) -> Duration {
+    let budget = limits([Limit::requests(100).per_minute()]);
+    let upstream = Scripted::by(move |attempt| match attempt.model().as_deref() {
+        Some("small") => refused.clone(),
+        _ => large.clone(),
+    });
+    let service = stack(&budget, &upstream);
+    let ask = |model: &str| {
+        let document = serde_json::json!({"model": model, "messages": [], "max_tokens": 1});
+        support::post("/v1/chat/completions", document)
+    };
+    for model in ["large", "small"] {
+        service.clone().oneshot(ask(model)).await.unwrap();
+    }
+    let begun = Instant::now();
+    service.oneshot(ask("large")).await.unwrap();
+    begun.elapsed()
+}
+
+fn refused(limit: &str, remaining: &str) -> Reply {
+    Reply::rate_limited(30)
+        .header("x-ratelimit-limit-requests", limit)
+        .header("x-ratelimit-remaining-requests", remaining)
+        .header("x-ratelimit-reset-requests", "30s")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_model_does_not_hold_another_though_the_limit_was_told_for_all() {
+    let waited = the_large_model_waits(Reply::chat("large", 1, 1), Reply::rate_limited(30)).await;
+    assert_eq!(waited, Duration::ZERO);
+    let plenty = stated("100", "95", "3s");
+    let waited = the_large_model_waits(plenty, refused("100", "0")).await;
+    assert_eq!(
+        waited,
+        Duration::ZERO,
+        "its own last answer had plenty left"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_two_models_show_the_same_limit_a_refusal_of_one_holds_both() {
+    let little = stated("100", "4", "57s");
+    let waited = the_large_model_waits(little, refused("100", "0")).await;
+    assert!(waited >= Duration::from_secs(30), "{waited:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_refusal_shuts_the_gate_for_all_until_its_wait_is_over() {
     let budget = limits([Limit::requests(1000).per_minute()]);

@@ -6,6 +6,7 @@ use crate::{
     charging::Cost,
     engine::{
         book::Since,
+        headers::Stated,
         rate::{NEVER, Nanos, Rate, SECOND, Span},
         witness::{Charged, Lone},
     },
@@ -60,6 +61,10 @@ impl Core {
         let mut blamed_any = false;
         let mut witnessed = None;
         let mut refused_tokens = false;
+        // A refusal of one model says nothing of a limit for all of them, unless others have shown the same limit.
+        let shares = head.refusal.is_some() && self.shares(lane, head.stated);
+        let alone = self.lane_of.len() <= 2;
+        let apart = head.refusal.is_some() && !shares && !alone;
         let turn = self.entries[id].alone.filter(|&turn| turn == self.turns);
         let entry = &mut self.entries[id];
         for take in &mut entry.takes {
@@ -82,7 +87,7 @@ impl Core {
             account.date(now, Span::at(arrival), take);
             let stated = head.stated.iter().filter(|stated| stated.unit == rule.unit);
             let mut stated = stated.map(|stated| stated.in_parts(rule.parts));
-            for stated in stated.clone() {
+            for stated in stated.clone().filter(|_| !(apart && rule.is_shared())) {
                 let since = if head.refusal.is_some() {
                     // Ours was ahead of theirs: no benefit of the doubt.
                     Since::Exactly(now)
@@ -149,7 +154,8 @@ impl Core {
         } else {
             Charged::Sum
         };
-        let lane = &mut self.lanes[lane as usize];
+        let own = lane;
+        let lane = &mut self.lanes[own as usize];
         let found = match witnessed {
             Some((lone, rate)) => lane.witness.hear(lone, rate, told),
             None if refused_tokens => lane.witness.refused(told),
@@ -159,6 +165,37 @@ impl Core {
             model: lane.model.clone(),
             verdict,
         }));
+        for stated in head.stated {
+            let seen = (stated.unit, stated.amount(), stated.left());
+            match lane.stated.iter_mut().find(|old| old.0 == seen.0) {
+                Some(old) => *old = seen,
+                None => lane.stated.push(seen),
+            }
+        }
+        let longest = if longest == 0 { 120 * SECOND } else { longest };
+        match head.refusal {
+            Some((_, wait)) => {
+                let shut = lane.gate.shut_for(now).is_some();
+                lane.gate.refused(now, sent, wait, longest);
+                if let Some(wait) = lane.gate.shut_for(now).filter(|_| !shut) {
+                    let model = lane.model.clone();
+                    self.events.push(Event::GateShut { model, wait });
+                }
+                if shares {
+                    self.refused_too(now, sent, own, head.stated, wait, longest);
+                }
+            }
+            None => {
+                let careful = lane.gate.is_careful();
+                lane.gate.served(sent, !head.stated.is_empty());
+                if careful && !lane.gate.is_careful() {
+                    let model = lane.model.clone();
+                    self.events.push(Event::GateOpened { model });
+                }
+            }
+        }
+        let look = self.looking(own);
+        let lane = &mut self.lanes[look];
         if matches!(lane.probe, Probe::Since { since, .. } if sent >= since) {
             lane.probe = Probe::Done;
         }
@@ -168,26 +205,6 @@ impl Core {
         if blamed_any {
             lane.doubted_until = now.saturating_add(longest.saturating_mul(10));
         }
-        let gate = &mut lane.gate;
-        match head.refusal {
-            Some((_, wait)) => {
-                let longest = if longest == 0 { 120 * SECOND } else { longest };
-                let shut = gate.shut_for(now).is_some();
-                gate.refused(now, sent, wait, longest);
-                if let Some(wait) = gate.shut_for(now).filter(|_| !shut) {
-                    let model = lane.model.clone();
-                    self.events.push(Event::GateShut { model, wait });
-                }
-            }
-            None => {
-                let careful = gate.is_careful();
-                gate.served(sent, !head.stated.is_empty());
-                if careful && !gate.is_careful() {
-                    let model = lane.model.clone();
-                    self.events.push(Event::GateOpened { model });
-                }
-            }
-        }
         if self.bounds.learn {
             let lane = self.entries[id].lane;
             self.learn(now, lane, head.stated);
@@ -196,6 +213,47 @@ impl Core {
             // Dating an entry loosens, and so may the rest of it.
             self.unpark_of(id);
             self.pump(now, wakes);
+        }
+    }
+
+    /// Whether another model's last answer has shown the limit of this refusal, and as little left of it.
+    fn shares(&self, lane: u32, refused: &[Stated]) -> bool {
+        self.lane_of
+            .values()
+            .any(|&other| other != lane && self.is_same(other, refused))
+    }
+
+    /// Two models share a limit, as far as can be seen, if it is as large for both and as little is left of it.
+    fn is_same(&self, lane: u32, refused: &[Stated]) -> bool {
+        self.lanes[lane as usize]
+            .stated
+            .iter()
+            .any(|&(unit, amount, left)| {
+                refused.iter().any(|stated| {
+                    stated.unit == unit
+                        && stated.amount() == amount
+                        && stated.left() <= amount / 10
+                        && left.abs_diff(stated.left()) <= amount / 10
+                })
+            })
+    }
+
+    /// Shuts the gates of those that share the limit too.
+    fn refused_too(
+        &mut self,
+        now: Nanos,
+        sent: Nanos,
+        refused: u32,
+        stated: &[Stated],
+        wait: Option<Nanos>,
+        longest: Nanos,
+    ) {
+        let lanes: Vec<u32> = self.lane_of.values().copied().collect();
+        for lane in lanes {
+            if lane != refused && self.is_same(lane, stated) {
+                let gate = &mut self.lanes[lane as usize].gate;
+                gate.refused(now, sent, wait, longest);
+            }
         }
     }
 
@@ -279,10 +337,11 @@ impl Core {
                 Settlement::Keep | Settlement::Used(_) => entry.cost,
             });
         }
-        let probing =
-            lane.in_flight >= PROBE && !(lane.probe == Probe::Done && lane.learner.done());
+        let learning = lane.in_flight >= PROBE && !lane.learner.done();
         lane.in_flight = lane.in_flight.saturating_sub(1);
         self.in_flight = self.in_flight.saturating_sub(1);
+        let look = self.looking(self.entries[id].lane);
+        let probing = learning || self.lanes[look].probe != Probe::Done;
         if !self.queue.is_empty() && (less || probing) {
             self.unpark_of(id);
             self.leave_entry(id);

@@ -25,7 +25,11 @@ impl Core {
         }
         let lane = &mut self.lanes[entry.lane as usize];
         lane.gate.pass(now, if step == 0 { STEP } else { step });
+        lane.in_flight += 1;
+        self.in_flight += 1;
         if let Some(time) = self.probe {
+            let look = self.looking(self.entries[id].lane);
+            let lane = &mut self.lanes[look];
             // Where others use the key, what was heard goes stale.
             let stale = now < lane.doubted_until && now.saturating_sub(lane.heard_at) > time;
             let first = lane.probe == Probe::Due;
@@ -37,8 +41,6 @@ impl Core {
                 };
             }
         }
-        lane.in_flight += 1;
-        self.in_flight += 1;
     }
 
     /// Lets go whoever may go now, and says when the next one may.
