@@ -264,6 +264,8 @@ impl Book {
             Self::Rolling(log) | Self::Auto { rolling: log, .. } => {
                 log.stranger(now, seen.until, strangers);
             }
+            // What is left of a slice says nothing of the whole: it would seem used up by somebody else for a window.
+            Self::Quantised { slice, .. } if seen.reset.is_some_and(|reset| reset <= *slice) => {}
             Self::Quantised { long, .. } => long.stranger(now, seen.until, strangers),
             Self::Fixed(fixed) => {
                 if let Some(reset) = seen.reset {

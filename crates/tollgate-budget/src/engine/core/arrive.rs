@@ -7,7 +7,8 @@ use tollgate_core::{
 };
 
 use super::{
-    Arrival, Arrived, Asked, Blocker, Core, Entry, Fit, Lane, PROBE, Phase, index_of, ticket_of,
+    Arrival, Arrived, Asked, Blocker, Core, Entry, Fit, Lane, Look, PROBE, Phase, index_of,
+    ticket_of,
 };
 use crate::{
     charging::Cost,
@@ -17,7 +18,7 @@ use crate::{
         rate::{NEVER, Nanos, narrow},
         rule::{Rule, Unknown},
     },
-    limit::{Exhausted, Unit},
+    limit::{Enforcement, Exhausted, Unit},
     review::Review,
     telemetry::Event,
 };
@@ -282,11 +283,12 @@ impl Core {
         let (mut refuse, mut review) = (None, None);
         let (mut last_at, mut last) = (now, None);
         let gate = lane.gate.opens_at(now);
-        let probe = self.probe(lane, now);
-        if probe > now && !self.apart() {
-            shared_at = probe;
+        let look = self.probe(lane, now);
+        let apart = self.apart();
+        if look.at > now && !apart {
+            shared_at = look.at;
         }
-        let lane_at = if self.apart() { gate.max(probe) } else { gate };
+        let lane_at = if apart { gate.max(look.at) } else { gate };
         if lane_at > now {
             own_at = lane_at;
             blocker = Some(Blocker::Lane(entry.lane));
@@ -305,7 +307,16 @@ impl Core {
                 return Fit::Never(take.account);
             }
             let way = rule.way(&self.skew, account.rate);
-            let at = account.fits_at(now, way, take.units);
+            let mut at = account.fits_at(now, way, take.units);
+            let proves_itself = rule.enforcement == Enforcement::Auto
+                && rule.exhausted == Exhausted::Wait
+                && rule.is_the_providers();
+            if let Some(until) = look.halves.filter(|_| proves_itself) {
+                let half = u128::from(account.rate.amount / 2);
+                if account.used(now) + u128::from(take.units) > half {
+                    at = at.max(until);
+                }
+            }
             if at <= now {
                 continue;
             }
@@ -352,7 +363,8 @@ impl Core {
     }
 
     /// Until when a lane's next request waits for the first answers.
-    pub(super) fn probe(&self, lane: &Lane, now: Nanos) -> Nanos {
+    pub(super) fn probe(&self, lane: &Lane, now: Nanos) -> Look {
+        let look = |at| Look { at, halves: None };
         let (probe, in_flight) = if self.apart() {
             (lane.probe, lane.in_flight)
         } else {
@@ -360,14 +372,17 @@ impl Core {
             (self.lanes[0].probe, all)
         };
         if in_flight < PROBE {
-            return now;
+            return look(now);
         }
         if self.bounds.learn && !lane.learner.done() {
-            return NEVER;
+            return look(NEVER);
         }
         match probe.most(now) {
-            (most, _) if in_flight < most => now,
-            (_, until) => until,
+            (most, _) if in_flight < most => Look {
+                at: now,
+                halves: probe.ends(now),
+            },
+            (_, until) => look(until),
         }
     }
 

@@ -194,7 +194,8 @@ struct Lane {
 
 /// A look before a leap: few are sent until an answer shows what is left.
 ///
-/// A wrong idea of the limit shows at once, for refusals take no time: the longer nothing is refused, the more may go.
+/// A wrong idea of the limit shows at once, for refusals take no time: the longer nothing is refused, the more may go,
+/// up to half of what was told. Limits are rarely told more than twice too high.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Probe {
     /// Nothing was ever sent.
@@ -212,6 +213,16 @@ enum Probe {
 }
 
 impl Probe {
+    /// When it is over, if it is not.
+    fn ends(self, now: Nanos) -> Option<Nanos> {
+        match self {
+            Self::Since { since, time, .. } => {
+                Some(since.saturating_add(time)).filter(|&end| end > now)
+            }
+            _ => None,
+        }
+    }
+
     /// How many may be in flight now, and until when that is so.
     fn most(self, now: Nanos) -> (u32, Nanos) {
         let Self::Since {
@@ -234,6 +245,15 @@ impl Probe {
         let most = PROBE << doubled.min(DOUBLINGS);
         (most, since.saturating_add(step.saturating_mul(doubled + 1)))
     }
+}
+
+/// A lane's part in whether a request fits.
+#[derive(Clone, Copy)]
+struct Look {
+    /// Not before this.
+    at: Nanos,
+    /// Until then, no more than half of a limit.
+    halves: Option<Nanos>,
 }
 
 enum Fit {
