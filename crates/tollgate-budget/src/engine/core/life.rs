@@ -341,7 +341,7 @@ impl Core {
         lane.in_flight = lane.in_flight.saturating_sub(1);
         self.in_flight = self.in_flight.saturating_sub(1);
         let look = self.looking(self.entries[id].lane);
-        let probing = learning || self.lanes[look].probe != Probe::Done;
+        let probing = learning || matches!(self.lanes[look].probe, Probe::Since { .. });
         if !self.queue.is_empty() && (less || probing) {
             self.unpark_of(id);
             self.leave_entry(id);
