@@ -1,4 +1,5 @@
 //! The ledger under the whole stack: it agrees with the provider's own account, and gives caps back what they had spent.
+#![allow(clippy::unwrap_used)]
 use std::{
     path::{Path, PathBuf},
     sync::{

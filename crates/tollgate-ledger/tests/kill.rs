@@ -2,6 +2,7 @@
 //!
 //! `TOLLGATE_KILLS` sets how often; 8 times unless told.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used)]
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},

@@ -1,4 +1,5 @@
 //! What is kept, what comes back, and what happens when the disk has other plans.
+#![allow(clippy::unwrap_used)]
 use std::{
     fs,
     path::PathBuf,

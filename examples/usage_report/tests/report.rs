@@ -1,4 +1,5 @@
 //! The report of a demonstration, and of ledgers that no demonstration makes.
+#![allow(clippy::unwrap_used)]
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
