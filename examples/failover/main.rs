@@ -6,6 +6,7 @@
 //!
 //! `large` at the first provider is down between the first second and the fourth; `medium` at the second one has another
 //! key and another path. One line a call: who served it, and what was tried. Needs no key and no network.
+#![allow(clippy::print_stdout)]
 use std::{
     error::Error,
     sync::{Arc, RwLock},
