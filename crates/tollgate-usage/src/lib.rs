@@ -148,10 +148,13 @@ mod totals;
 mod watermark;
 
 #[cfg(feature = "drain")]
+#[cfg_attr(docsrs, doc(cfg(feature = "drain")))]
 pub use self::drain::{Drain, DrainAbandoned, DrainBody, DrainFuture, DrainLayer, DrainSnapshot};
 #[cfg(feature = "jsonl")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jsonl")))]
 pub use self::json_lines::JsonLines;
 #[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use self::metrics::MetricsRecorder;
 pub use self::{
     body::ResponseBody,

@@ -162,6 +162,9 @@ impl SinkQueue {
     /// Records of answers whose bodies are still being read are waited for, also those that begin
     /// in the meantime: stop taking requests first.
     ///
+    /// The sink's thread lives in real time. Where tokio's clock is paused, the timeout passes before it
+    /// has done anything.
+    ///
     /// # Errors
     ///
     /// After `timeout`, with what is missing. It goes on being written.
