@@ -116,7 +116,9 @@
 //!
 //! Fair between principals and by the weight of a call's priority, first in first out within one
 //! ([`CallOptions`](tollgate_core::call::CallOptions)); what a request costs of the scarcest limit is what counts. One
-//! of those who wait keeps the one timer. Bounded by number, bytes and predicted wait.
+//! of those who wait keeps the one timer. Bounded by number, bytes and predicted wait. For interactive traffic small
+//! requests may have lines of their own ([`size_classes`](BudgetBuilder::size_classes)); limits may be tried on live
+//! traffic without enforcing them ([`shadow`](BudgetBuilder::shadow)).
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -416,7 +416,7 @@ proptest! {
                     core.settle(now, ticket, Settlement::Keep, wakes);
                 }
             }
-            let mut used = |core: &mut Core| {
+            let used = |core: &mut Core| {
                 let mut used = Vec::new();
                 core.each_account(|_, account| used.push((account.used(now), account.reserved)));
                 used
