@@ -100,5 +100,69 @@ async fn a_refused_connection_is_tried_again_and_comes_out_as_the_clients_own_er
     assert_eq!(stats.0.snapshot().retries, 2, "three attempts");
 }
 
+/// Accepts one connection, answers with `answer` once the request has begun, tells that, and then that the other side closed.
+async fn one_connection(
+    listener: tokio::net::TcpListener,
+    answer: &'static [u8],
+    answered: tokio::sync::oneshot::Sender<()>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut socket, _) = listener.accept().await.expect("a connection");
+    let mut buffer = vec![0; 64 << 10];
+    let read = socket.read(&mut buffer).await.expect("a request");
+    assert!(read > 0);
+    socket.write_all(answer).await.expect("an answer");
+    answered.send(()).expect("somebody waits");
+    // The rest of the request, then the end. A reset is an end, too.
+    while socket.read(&mut buffer).await.unwrap_or(0) > 0 {}
+}
+
+// U11
+#[tokio::test]
+async fn the_connection_is_closed_when_the_caller_leaves() {
+    let head =
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
+        8\r\n: ping\n\n\r\n";
+    for (answer, more) in [
+        (&b""[..], ""),
+        (&head[..], r#","stream":true"#),
+        // Not streamed, and half of it has come.
+        (
+            &b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{\"model\""[..],
+            "",
+        ),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (tell, answered) = tokio::sync::oneshot::channel();
+        let server = tokio::spawn(one_connection(listener, answer, tell));
+        let layers = Layers::new();
+        let client = ServiceBuilder::new()
+            .record_usage(layers.usage.clone())
+            .token_budget(layers.budget.clone())
+            .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
+        // The client lives on: it is the call that ends.
+        let call = client.clone().oneshot(request(&url, more));
+        if answer.is_empty() {
+            tokio::select! {
+                _ = call => panic!("there is no answer"),
+                told = answered => told.expect("the server has the request"),
+            }
+        } else {
+            let mut body = call.await.expect("an answer").into_body();
+            body.frame().await.expect("a frame").expect("whole");
+        }
+        tokio::time::timeout(Duration::from_secs(60), server)
+            .await
+            .expect("the connection was closed")
+            .expect("the server did not fail");
+        let used = layers.usage.snapshot().all;
+        assert_eq!((used.calls, used.partial), (1, 1));
+        drop(client);
+    }
+}
+
 #[derive(Default)]
 struct RetryStatsProbe(tollgate::RetryStats);
