@@ -2,7 +2,7 @@
 //! users are searched for in all that the workspace says.
 //!
 //! What else keeps records is to be searched here, too: its file as the lines are, its handle as the others.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::type_complexity)]
 use std::{
     fmt::{Debug, Write as _},
     sync::{Arc, Mutex},
@@ -436,12 +436,12 @@ fn no_key_no_prompt_and_no_name_comes_out_of_anything() {
         let chain = ModelChain::new([Candidate::from("model-a"), other.into()]).unwrap();
         let fallback = ModelFallbackLayer::new(chain.clone())
             .health(health.clone())
-            .classify(Causes::default());
+            .classify(Causes);
         let policy = RateLimitPolicy::default().retry_budget(RetryBudget::new(1.0, 1_000));
         let retry = RetryOnRateLimitLayer::new(policy.clone())
             .stats(stats.clone())
-            .classify(Causes::default());
-        let admission = TokenBudgetLayer::new(budget.clone()).classify(Causes::default());
+            .classify(Causes);
+        let admission = TokenBudgetLayer::new(budget.clone()).classify(Causes);
         let layers: [(&str, &dyn Debug); 7] = [
             ("recording", &recording),
             ("chain", &chain),
