@@ -24,7 +24,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -193,6 +193,8 @@ struct Inner {
     started: Instant,
     options: CallOptions,
     /// The total time in nanoseconds; `u64::MAX`: unbounded. Beside the state, as it is asked for often.
+    /// A layer further out counts the time between frames.
+    watched: AtomicBool,
     total: AtomicU64,
     state: Mutex<State>,
 }
@@ -206,6 +208,8 @@ struct State {
     attempts: Vec<Attempt>,
     queued: bool,
     let_go: Option<Instant>,
+    /// When the latest of the attempt under way came to a layer that holds it: its head, or a frame.
+    heard: Option<Instant>,
     gate: Option<Duration>,
 }
 
@@ -239,6 +243,7 @@ impl Call {
             started: Instant::now(),
             options,
             total: AtomicU64::new(u64::MAX),
+            watched: AtomicBool::new(false),
             state: Mutex::new(state),
         }))
     }
@@ -337,6 +342,7 @@ impl Call {
         state.sent += 1;
         state.under_way = true;
         state.gate = None;
+        state.heard = None;
         let attempt = state.attempt();
         state.attempts.push(attempt);
         Some(state.sent)
@@ -352,6 +358,7 @@ impl Call {
         state.sent = state.sent.saturating_add(1);
         state.under_way = true;
         state.gate = None;
+        state.heard = None;
         let attempt = state.attempt();
         state.attempts.push(attempt);
         true

@@ -77,6 +77,25 @@ impl Gate {
         }
     }
 
+    /// Gives out a place in the line before the gate, at [`opens_at`](Self::opens_at): the next one is `step` later,
+    /// and the pace is kept until all of the line is through.
+    ///
+    /// ```
+    /// # use tollgate_core::gate::Gate;
+    /// # const SECOND: u64 = 1_000_000_000;
+    /// let mut gate = Gate::default();
+    /// gate.refused(0, 0, Some(SECOND), SECOND);
+    /// let places: Vec<_> = (0..30).map(|_| gate.take_place(0, SECOND / 10)).collect();
+    /// assert_eq!(places[0], SECOND);
+    /// assert_eq!(places[29], SECOND + 29 * SECOND / 10);
+    /// ```
+    pub fn take_place(&mut self, now: u64, step: u64) -> u64 {
+        let at = self.opens_at(now).max(now);
+        self.next = at.saturating_add(step / u64::from(1 + self.served));
+        self.paced_until = self.paced_until.max(self.next.saturating_add(1));
+        at
+    }
+
     /// The provider refused a request that was sent at `sent`, and said how long to wait, or nothing.
     ///
     /// A shorter wait never undoes a longer one, none counts for more than `longest`, and without a statement it is

@@ -72,6 +72,12 @@ impl Timeouts {
         self.total = Some(time);
         self
     }
+
+    /// The total timeout, where there is one.
+    #[must_use]
+    pub fn total_time(&self) -> Option<Duration> {
+        self.total
+    }
 }
 
 /// Left in the 504 that stands for an answer that did not come in time.

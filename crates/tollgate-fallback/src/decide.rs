@@ -53,14 +53,12 @@ pub(crate) fn decide(verdict: &Verdict, facts: &RequestFacts, policy: &FallbackP
 /// Decides on a refusal of our own, of which the provider knows nothing.
 pub(crate) fn decide_refusal(refused: &Refused) -> Turn {
     match refused.reason {
+        // The next model may have a price.
         Reason::Exhausted
         | Reason::NeverFits
         | Reason::QueueFull
         | Reason::WaitTooLong
-        // The next model may have a price.
-        | Reason::Unpriced => {
-            Turn::Refused(Skipped::Refused(refused.reason))
-        }
+        | Reason::Unpriced => Turn::Refused(Skipped::Refused(refused.reason)),
         // The store, the body and its length are the same for every candidate.
         _ => Turn::Stop,
     }

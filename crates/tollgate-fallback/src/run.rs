@@ -97,6 +97,10 @@ impl<E> Run<E> {
         let attempts = config.policy.attempts.saturating_add(more);
         // A retry further in would allow fewer than one for each candidate.
         call.default_max_attempts(attempts);
+        if let Some(total) = config.policy.timeouts.total_time() {
+            // The time that the candidates further in wait at a gate counts as well.
+            call.end_within(total);
+        }
         let now = Instant::now();
         let mut choice = Choice::new(head, body, facts, route, &config.health, now);
         let (sent, parts, bytes) = choice.first(&call, &config.health, now);
@@ -191,6 +195,8 @@ impl<E> Run<E> {
             (Some(bound), Some(outer)) => Some(bound.min(outer)),
             (bound, outer) => bound.or(outer),
         };
+        // On the last one a retry further in does what no other candidate can.
+        steering.holds_streams = outer.holds_streams || (self.holds && !self.last);
         call.steer(steering);
     }
 
@@ -212,7 +218,12 @@ impl<E> Run<E> {
         RB: Body<Data = Bytes> + Unpin,
     {
         let now = Instant::now();
-        let status = answer.as_ref().ok().map(Response::status);
+        // A status of our own is nobody's answer.
+        let theirs = answer
+            .as_ref()
+            .ok()
+            .filter(|response| Refused::of(response).is_none() && TimedOut::of(response).is_none());
+        let status = theirs.map(Response::status);
         self.note(|attempt, _| {
             attempt.status = status;
             attempt.outcome = verdict.as_ref().map(|verdict| verdict.outcome.clone());

@@ -19,7 +19,7 @@ use tollgate_core::{
     call::WaitReason,
     classify::Classify,
     clock,
-    extensions::{GaveUp, GaveUpReason, Reason, Refused, TimedOut},
+    extensions::{GaveUp, GaveUpReason, Reason, Refused, ServedBy, TimedOut},
     wire::{
         outcome::{SameModel, Verdict, judge},
         prompt::{Endpoint, endpoint},
@@ -280,6 +280,7 @@ fn conclude<S, F, C, B, RB: Body>(
         run.sign(&mut response, None);
         return ControlFlow::Break(response);
     }
+    run.elsewhere = ServedBy::of(&response).is_some_and(|by| by.position > 0);
     let gave_up = match run.decide(verdict, Some(response.headers())) {
         // The response goes before the sleep: it holds a connection and a charge.
         Decision::Retry { wait, reason, .. } => {

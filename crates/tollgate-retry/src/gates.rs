@@ -104,6 +104,14 @@ impl Gates {
         self.busy_until.fetch_max(gate.opens_at(now), Relaxed);
     }
 
+    /// An answer that is no refusal came to a request that was sent then; `stated`: it says what is left.
+    pub(crate) fn served(&self, key: Key, sent: Instant, stated: bool) {
+        let sent = self.nanos(sent);
+        if let Some(gate) = self.lock().get_mut(&key.0) {
+            gate.served(sent, stated);
+        }
+    }
+
     /// Takes a place behind all who wait already, if it may pass within `most`.
     pub(crate) fn place(&self, key: Key, now: Instant, most: Duration) -> Place {
         if !self.busy() {
@@ -122,7 +130,7 @@ impl Gates {
         if wait > most {
             return Place::TooLate(wait);
         }
-        gate.pass(at, self.step);
+        gate.take_place(now, self.step);
         self.busy_until.fetch_max(gate.opens_at(now), Relaxed);
         Place::In(wait)
     }

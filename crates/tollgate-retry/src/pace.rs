@@ -1,11 +1,16 @@
 //! A request among all others: who shuts the gate, who waits at it, and for how long.
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 use tollgate_core::{
     call::WaitReason,
+    clock,
     extensions::{GaveUp, GaveUpReason, Reason, Refused},
-    wire::outcome::{Outcome, Verdict},
+    wire::{
+        limits,
+        outcome::{Outcome, Verdict},
+    },
 };
 
 use crate::{
@@ -21,7 +26,13 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 impl<S, C> Run<S, C> {
     /// What the others have to do with it: shuts the gate for them, and finds a place among them.
-    pub(super) fn pace(&mut self, decision: Decision, verdict: &Verdict, now: Instant) -> Decision {
+    pub(super) fn pace(
+        &mut self,
+        decision: Decision,
+        verdict: &Verdict,
+        headers: Option<&HeaderMap>,
+        now: Instant,
+    ) -> Decision {
         let shared = self.shared.clone();
         let policy = &shared.policy;
         let limited = matches!(
@@ -32,6 +43,9 @@ impl<S, C> Run<S, C> {
             }
         );
         let held = limited.then(|| self.call().gate_held()).flatten();
+        if !limited {
+            self.served(verdict, headers);
+        }
         self.placed = false;
         let Decision::Retry {
             wait,
@@ -49,6 +63,10 @@ impl<S, C> Run<S, C> {
         };
         if let Some(budget) = &policy.retry_budget {
             if !budget.withdraw(now) {
+                // There are no retries left for this one; all the more the others must not run into it.
+                if let (true, None, Some((stated, _))) = (limited, held, delay::stated(verdict)) {
+                    self.shut(now, stated);
+                }
                 let empty = GaveUp::new(GaveUpReason::RetryBudgetEmpty);
                 return Decision::GiveUp(empty.wait(wait));
             }
@@ -95,19 +113,35 @@ impl<S, C> Run<S, C> {
                 if let Some(budget) = &policy.retry_budget {
                     budget.refund();
                 }
+                let cap = self.call().max_queue_wait();
+                let cap = cap.map_or(policy.wait_cap, |most| most.min(policy.wait_cap));
                 let (reason, limit) = match time_left {
-                    Some(left) if left <= policy.wait_cap => {
-                        (GaveUpReason::WaitBeyondDeadline, left)
-                    }
-                    _ => (GaveUpReason::WaitBeyondCap, policy.wait_cap),
+                    Some(left) if left <= cap => (GaveUpReason::WaitBeyondDeadline, left),
+                    _ => (GaveUpReason::WaitBeyondCap, cap),
                 };
                 Decision::GiveUp(GaveUp::new(reason).wait(wait).limit(limit))
             }
         }
     }
 
+    /// An answer that is no refusal for the rate: what is let go one by one may go faster.
+    fn served(&self, verdict: &Verdict, headers: Option<&HeaderMap>) {
+        let Some(gates) = self.shared.gates.as_ref().filter(|gates| gates.busy()) else {
+            return;
+        };
+        // A server that fails says nothing of its limits.
+        if verdict.outcome == Outcome::Ok {
+            let states = |headers| !limits::from_headers(headers, clock::wall()).is_empty();
+            gates.served(self.key(gates), self.sent, headers.is_some_and(states));
+        }
+    }
+
     /// Shuts the gate for all who share the key.
     fn shut(&self, now: Instant, wait: Duration) {
+        if self.elsewhere {
+            // A fallback further in asked another model: the request's own key was not refused.
+            return;
+        }
         if let Some(gates) = &self.shared.gates {
             let key = self.key(gates);
             gates.refused(key, now, wait, self.shared.policy.wait_cap);

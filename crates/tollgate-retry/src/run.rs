@@ -41,6 +41,10 @@ pub(crate) struct Run<S, C> {
     asked: bool,
     /// It has a place at the gate.
     pub(crate) placed: bool,
+    /// When the latest attempt began.
+    pub(crate) sent: Instant,
+    /// Its answer came from another model than the one that was asked for.
+    pub(crate) elsewhere: bool,
 }
 
 pub(crate) struct Replayable {
@@ -60,6 +64,8 @@ impl<S, C> Run<S, C> {
             made: 0,
             asked: false,
             placed: false,
+            sent: Instant::now(),
+            elsewhere: false,
         }
     }
 
@@ -71,6 +77,10 @@ impl<S, C> Run<S, C> {
             }
         }
         let attempt = UnderWay::of(&mut parts);
+        if let Some(total) = self.shared.policy.timeouts.total_time() {
+            // Waits before the first attempt count as well.
+            attempt.call.end_within(total);
+        }
         self.request = Some(Replayable {
             parts,
             body,
@@ -86,6 +96,7 @@ impl<S, C> Run<S, C> {
     ) -> Request<B> {
         let request = self.request.as_mut().expect("the request was read");
         self.made += 1;
+        self.sent = Instant::now();
         self.shared.stats.attempt();
         match waited {
             Some((waited, _)) if self.made > 1 => self.shared.stats.retry(waited),
@@ -152,6 +163,8 @@ impl<S, C> Run<S, C> {
     pub(crate) fn answered(&self, status: StatusCode) {
         let request = self.request.as_ref().expect("the request was read");
         request.attempt.answered(status);
+        // What is looked into and held here has come all the same.
+        request.attempt.call.heard();
     }
 
     /// What a transport error means.
@@ -186,7 +199,7 @@ impl<S, C> Run<S, C> {
                 today: clock::wall(),
             },
         );
-        let decision = self.pace(decision, verdict, now);
+        let decision = self.pace(decision, verdict, headers, now);
         let id = self.call().id();
         match &decision {
             Decision::Served => {}
@@ -244,13 +257,14 @@ impl<S, C> Run<S, C> {
     /// Leaves in the response what the caller may want to know.
     pub(crate) fn sign<B>(&self, response: &mut Response<B>, gave_up: Option<GaveUp>) {
         let request = self.request.as_ref().expect("the request was read");
-        let enough = gave_up.is_some_and(|gave_up| {
-            matches!(
-                gave_up.reason,
-                GaveUpReason::AttemptsUsedUp
-                    | GaveUpReason::RetryBudgetEmpty
-                    | GaveUpReason::MaybeServed
-            )
+        let status = response.status().as_u16();
+        let enough = gave_up.is_some_and(|gave_up| match gave_up.reason {
+            GaveUpReason::AttemptsUsedUp
+            | GaveUpReason::RetryBudgetEmpty
+            | GaveUpReason::MaybeServed => true,
+            // A quota that is used up looks like a rate limit to who knows only the status.
+            GaveUpReason::Pointless => matches!(status, 408 | 409 | 429) || status >= 500,
+            _ => false,
         });
         if enough && self.shared.policy.should_retry {
             // Or a client outside that retries by itself would multiply them.

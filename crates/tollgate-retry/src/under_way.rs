@@ -24,7 +24,10 @@ impl UnderWay {
     /// The first attempt is made even if the ledger has none left: who sent the request to us has
     /// decided that.
     pub(crate) fn begin(&mut self, most: u32) {
-        let _ = self.call.begin_attempt(most);
+        if self.call.begin_attempt(most).is_none() {
+            // It is one all the same, and must not be written over the one before.
+            self.call.begin_sent();
+        }
         self.open = true;
     }
 

@@ -13,9 +13,10 @@ use tollgate_core::{
     body::Replay,
     call::{Attempts, CallOptions, WaitReason},
     extensions::{Reason, Refused},
+    timeouts::Timeouts,
 };
 use tollgate_retry::{
-    GaveUp, GaveUpReason, RateLimitPolicy, RetryOnRateLimit, RetryStats, WhenShut,
+    GaveUp, GaveUpReason, RateLimitPolicy, RetryBudget, RetryOnRateLimit, RetryStats, WhenShut,
 };
 use tollgate_sim::{
     SimBody, SimError,
@@ -95,6 +96,66 @@ async fn a_thousand_callers_and_one_refusal_are_no_herd() {
         (999, 1, 0),
         "{seen:?}"
     );
+}
+
+// R17: the traffic goes on while the gate opens.
+#[tokio::test(start_paused = true)]
+async fn a_busy_key_is_neither_held_back_for_long_nor_let_go_at_once() {
+    let provider = Scripted::by(|attempt| {
+        if attempt.index == 0 {
+            Reply::rate_limited(1)
+        } else {
+            // One that states nothing of its limits.
+            ok().after(LATENCY)
+        }
+    });
+    let service = RetryOnRateLimit::new(provider.clone(), patient());
+    let mut calls = Calls::new();
+    // 200 a second for twenty seconds, through a gate that lets go a hundred a second at first.
+    for _ in 0..4_000 {
+        calls.spawn(service.clone().oneshot(chat()));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begun = Instant::now();
+    all(calls).await;
+    assert!(
+        begun.elapsed() <= secs(4),
+        "a backlog of {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        most_at_once(&provider, secs(1)) <= 100,
+        "{} at once",
+        most_at_once(&provider, secs(1))
+    );
+}
+
+// L15
+#[tokio::test(start_paused = true)]
+async fn the_total_time_counts_the_wait_at_the_gate() {
+    let provider = Scripted::new([Reply::rate_limited(100), ok()]);
+    let policy = patient()
+        .timeouts(Timeouts::new().total(secs(10)))
+        .when_shut(WhenShut::Refuse);
+    let service = RetryOnRateLimit::new(provider.clone(), policy);
+    let first = service.clone().oneshot(chat()).await.unwrap();
+    assert_eq!(first.status(), 429, "beyond the total time");
+    let second = service.oneshot(chat()).await.unwrap();
+    assert!(Refused::of(&second).is_some(), "told at once");
+    assert_eq!(provider.count(), 1);
+}
+
+// R24
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_no_retry_is_left_for_holds_the_others_all_the_same() {
+    let provider = Scripted::new([Reply::rate_limited(5), ok()]);
+    let policy = RateLimitPolicy::new().retry_budget(RetryBudget::new(0.0, 0));
+    let service = RetryOnRateLimit::new(provider.clone(), policy);
+    let first = service.clone().oneshot(chat()).await.unwrap();
+    assert_eq!(first.status(), 429);
+    assert_eq!(service.oneshot(chat()).await.unwrap().status(), 200);
+    let times = provider.times();
+    assert!(times[1] - times[0] >= secs(5), "{times:?}");
 }
 
 // R17: all of them were on their way when the refusals came.

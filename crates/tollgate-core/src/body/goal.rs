@@ -8,7 +8,7 @@ use http_body::{Body, Frame};
 use super::PeekPolicy;
 use crate::{
     clock,
-    extensions::Refused,
+    extensions::{Refused, TimedOut},
     wire::{
         answer::{Answer, AnswerReader},
         outcome::{Verdict, judge, judge_in_band},
@@ -58,6 +58,10 @@ impl Goal {
         policy: &PeekPolicy,
     ) -> Self {
         let status = response.status();
+        // Our own word, which is no document of the provider's.
+        if let Some(timed_out) = TimedOut::of(response) {
+            return Self::Known(Verdict::timeout(timed_out.what));
+        }
         let endpoint = facts.map_or(Endpoint::Other, |facts| facts.endpoint);
         let needed = match facts {
             Some(facts) if Refused::of(response).is_none() => {
@@ -70,7 +74,7 @@ impl Goal {
         // found in a stream's beginning how it ends.
         let enough = match &needed {
             Self::Head(_) => true,
-            Self::Whole { stream: true, .. } => looked.is_some_and(|looked| looked.to_its_end),
+            Self::Whole { .. } => looked.is_some_and(|looked| looked.to_its_end),
             _ => looked.is_some(),
         };
         match response.extensions().get::<Verdict>() {
@@ -222,10 +226,16 @@ impl Goal {
     }
 
     /// What is left for a layer further out.
-    pub(super) fn looked_into(&self) -> LookedInto {
-        LookedInto {
-            to_its_end: !matches!(self, Self::Content { .. }),
-        }
+    pub(super) fn looked_into<E>(&self, seen: &Seen<E>) -> LookedInto {
+        let to_its_end = match self {
+            Self::Content { .. } => false,
+            // One that was passed on for its slowness or its size may break yet.
+            Self::Whole { reader, .. } if matches!(seen, Seen::Enough) => {
+                reader.answer().complete || reader.answer().error.is_some()
+            }
+            _ => true,
+        };
+        LookedInto { to_its_end }
     }
 
     /// Whether content was seen.

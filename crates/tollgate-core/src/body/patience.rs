@@ -25,8 +25,10 @@ pub struct Patience {
     stream: bool,
     /// When the attempt began.
     began: Instant,
-    /// When the latest frame came, or the head.
-    last: Instant,
+    /// Since when the next frame is waited for: what its reader leaves lying is not the sender's delay.
+    last: Option<Instant>,
+    /// Somebody further out wants to hear of frames that are held.
+    watched: bool,
     stage: Stage,
     /// Content has come.
     content: bool,
@@ -52,8 +54,12 @@ impl Patience {
         if let Some(total) = timeouts.total {
             call.end_within(total);
         }
-        if *timeouts == Timeouts::default() && call.deadline().is_none() {
+        let watched = call.is_watched();
+        if *timeouts == Timeouts::default() && call.deadline().is_none() && !watched {
             return None;
+        }
+        if timeouts.idle.is_some() {
+            call.watch();
         }
         let now = Instant::now();
         Some(Box::new(Self {
@@ -61,7 +67,8 @@ impl Patience {
             timeouts: *timeouts,
             stream,
             began: now,
-            last: now,
+            last: None,
+            watched,
             stage: Stage::Head,
             content: false,
             sleep: None,
@@ -71,13 +78,14 @@ impl Patience {
     /// The head of the answer has come.
     pub fn head(&mut self) {
         self.stage = Stage::Held;
-        self.last = Instant::now();
+        self.last = None;
     }
 
     /// A frame of the body has come.
     pub fn frame(&mut self) {
-        if self.timeouts.idle.is_some() {
-            self.last = Instant::now();
+        self.last = None;
+        if self.watched && self.stage == Stage::Held {
+            self.call.heard();
         }
     }
 
@@ -101,6 +109,9 @@ impl Patience {
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<TimedOut> {
         loop {
             let now = Instant::now();
+            if self.stage != Stage::Head {
+                self.last.get_or_insert(now);
+            }
             let Some((due, what, since)) = self.due(now) else {
                 return Poll::Pending;
             };
@@ -122,16 +133,22 @@ impl Patience {
     /// What ends the wait first: when, what it is, and since when it is waited for.
     fn due(&self, now: Instant) -> Option<(Instant, TimeoutKind, Instant)> {
         let all = &self.timeouts;
-        let sent = match self.stage {
-            Stage::HandedOn => self.began,
-            // What queues in a budget further in was not sent: its time has not begun.
-            _ => self.call.sent_since(now).max(self.began),
+        let (sent, last) = match self.stage {
+            Stage::HandedOn => (self.began, self.last),
+            // What queues in a budget further in was not sent: its time has not begun. What a layer further in
+            // holds has come.
+            stage => {
+                let (sent, heard) = self.call.progress(now);
+                let heard = heard.filter(|_| stage == Stage::Head);
+                (sent.max(self.began), self.last.or(heard))
+            }
         };
-        let first_byte = all.first_byte.filter(|_| self.stage == Stage::Head);
+        let first_byte = all
+            .first_byte
+            .filter(|_| self.stage == Stage::Head && last.is_none());
         let first_token = all
             .first_token
             .filter(|_| self.stream && !self.content && self.stage != Stage::HandedOn);
-        let idle = all.idle.filter(|_| self.stage != Stage::Head);
         let total = self.call.deadline();
         [
             total.map(|due| (due, TimeoutKind::Total, self.call.started())),
@@ -139,9 +156,9 @@ impl Patience {
                 .and_then(|time| Some((sent.checked_add(time)?, TimeoutKind::FirstByte, sent))),
             first_token
                 .and_then(|time| Some((sent.checked_add(time)?, TimeoutKind::FirstToken, sent))),
-            idle.and_then(|time| {
-                Some((self.last.checked_add(time)?, TimeoutKind::Idle, self.last))
-            }),
+            all.idle
+                .zip(last)
+                .and_then(|(time, last)| Some((last.checked_add(time)?, TimeoutKind::Idle, last))),
         ]
         .into_iter()
         .flatten()

@@ -156,6 +156,10 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
                     }
                     let mut enough = false;
                     if let Some(data) = frame.data_ref() {
+                        if data.is_empty() {
+                            // Nothing to give back, and any number of them could come.
+                            continue;
+                        }
                         *this.held = this.held.saturating_add(data.len());
                         enough = this.goal.take(data, *this.held);
                         if let Some(patience) = this.patience {
@@ -203,6 +207,7 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
         let body = this.body.take().expect("polled again after it was ready");
         let front = std::mem::take(this.front);
         let verdict = this.goal.verdict(&parts, &front, &seen);
+        let looked = this.goal.looks().then(|| this.goal.looked_into(&seen));
         let body = match seen {
             Seen::Enough => Replay::peeked(front, body),
             Seen::End => Replay::buffered(front, None),
@@ -214,8 +219,8 @@ impl<B: Body<Data = Bytes> + Unpin> Future for Peek<B> {
         }
         let body = body.with_patience(patience);
         parts.extensions.insert(verdict.clone());
-        if this.goal.looks() {
-            parts.extensions.insert(this.goal.looked_into());
+        if let Some(looked) = looked {
+            parts.extensions.insert(looked);
         }
         Poll::Ready((Response::from_parts(parts, body), verdict))
     }

@@ -1,5 +1,5 @@
 //! A request in the queue of a budget, and the gate that holds it there.
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
@@ -55,14 +55,30 @@ impl Call {
         self.state().gate
     }
 
+    /// The head of the attempt under way has come, or a frame of its body, to a layer that holds it. Whoever waits
+    /// further out would take it for silence.
+    pub fn heard(&self) {
+        self.state().heard = Some(Instant::now());
+    }
+
+    /// Whether somebody further out wants to hear of every frame that is held.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.0.watched.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn watch(&self) {
+        self.0.watched.store(true, Ordering::Relaxed);
+    }
+
     /// When a queue of ours has let the request go, if it has been in one; `now` while it is there. Else when
-    /// the call began.
-    pub(crate) fn sent_since(&self, now: Instant) -> Instant {
+    /// the call began. And when it was last heard of.
+    pub(crate) fn progress(&self, now: Instant) -> (Instant, Option<Instant>) {
         let state = self.state();
-        if state.queued {
+        let sent = if state.queued {
             now
         } else {
             state.let_go.unwrap_or(self.0.started)
-        }
+        };
+        (sent, state.heard)
     }
 }

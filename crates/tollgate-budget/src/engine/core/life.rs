@@ -259,6 +259,10 @@ impl Core {
 
     /// For how long the gate of its lane stays shut.
     pub(crate) fn gate_of(&self, now: Nanos, ticket: u64) -> Option<Nanos> {
+        if self.bounds.shadow {
+            // It holds nobody, so whoever asks again must wait by himself.
+            return None;
+        }
         let entry = self.entry(ticket)?;
         self.lanes[entry.lane as usize].gate.shut_for(now)
     }

@@ -151,6 +151,10 @@ impl AnswerReader {
         }
         self.shape = Shape::Opaque;
         self.state.answer.readable = false;
+        if self.state.answer.kind == BodyKind::Empty {
+            // Not what its coding promises, so nobody knows what it is.
+            self.state.answer.kind = BodyKind::Binary;
+        }
         if !self.state.answer.complete {
             // What was stated so far need not be the last word, and there may be none to come.
             self.state.tally = Tally::default();
