@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 
-from meta import shipped
+from meta import metadata, shipped
 
 if shutil.which("cargo-deny"):
     sys.exit(subprocess.run(["cargo", "deny", "--all-features", "check", "licenses", "bans", "sources"]).returncode)
@@ -33,6 +33,14 @@ for node in built:
     if package["source"] and not package["source"].startswith("registry+"):
         problems.append(f"{name} comes from {package['source']}")
     if package["name"] in banned:
-        problems.append(f"{name} is banned: {banned[package['name']]['reason']}")
+        ban = banned[package["name"]]
+        users = {
+            packages[n["id"]]["name"]
+            for n in metadata()["resolve"]["nodes"]
+            if any(dep["pkg"] == node for dep in n["deps"])
+        }
+        # As in cargo-deny: where wrappers are named, they alone may depend on it.
+        if not users <= set(ban.get("wrappers", [])):
+            problems.append(f"{name} is banned: {ban['reason']}; used by {', '.join(sorted(users))}")
 print(f"{len(built)} packages, {len(problems)} problems (cargo-deny is not installed; checked by its allow-list)")
 sys.exit("\n".join(problems) if problems else 0)

@@ -8,9 +8,9 @@ use http_body::Body;
 use http_body_util::Full;
 use tokio::time::Instant;
 use tollgate::{
-    Budget, FallbackHealth, ModelChain, ModelFallbackLayer, RateLimitPolicy, RetryOnRateLimitLayer,
-    TokenBudgetLayer, call::CallOptions, extensions::TimedOut, fallback::FallbackPolicy,
-    timeouts::Timeouts, wire::outcome::TimeoutKind,
+    Budget, FallbackHealth, Limit, ModelChain, ModelFallbackLayer, RateLimitPolicy,
+    RetryOnRateLimitLayer, TokenBudgetLayer, call::CallOptions, extensions::TimedOut,
+    fallback::FallbackPolicy, timeouts::Timeouts, wire::outcome::TimeoutKind,
 };
 use tollgate_sim::{
     SimError,
@@ -126,7 +126,9 @@ async fn a_document_that_stalls_within_the_retry_is_left_for_the_next_candidate(
 #[tokio::test(start_paused = true)]
 async fn a_budget_that_only_watches_leaves_the_wait_to_the_retry() {
     let upstream = Scripted::new([Reply::rate_limited(5), Reply::chat("a", 1, 1)]);
-    let budget: Budget = Budget::builder().shadow(true).build().unwrap();
+    let limit = Limit::requests(500).per_minute();
+    let budget = Budget::builder().limit(limit).shadow(true);
+    let budget = budget.build().unwrap();
     let service = ServiceBuilder::new()
         .layer(RetryOnRateLimitLayer::new(RateLimitPolicy::new()))
         .layer(TokenBudgetLayer::new(budget))
