@@ -15,8 +15,9 @@ use crate::{
         calendar::nanos_of,
         core::Core,
         rate::{Nanos, narrow},
+        rule::Rule,
     },
-    limit::{InvalidLimit, Limit, Wall},
+    limit::{InvalidLimit, Limit, Unit, Wall},
     memory::Memory,
     platform,
     scope::{Asking, Keys, Look},
@@ -89,7 +90,7 @@ impl Budget {
     pub fn set_limit(&self, name: &str, amount: u64) -> Result<(), InvalidLimit> {
         let now = self.0.now();
         self.0
-            .step(|core, wakes| core.set_limit(now, name, amount, wakes))
+            .step(|core, wakes| core.set_limit(now, name, |_| true, amount, wakes))
             .map_err(|why| InvalidLimit(why.into()))
     }
 
@@ -97,9 +98,13 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// As for [`set_limit`](Self::set_limit).
+    /// As for [`set_limit`](Self::set_limit); or if the limit of this name is none of money.
     pub fn set_money(&self, name: &str, amount: Pico) -> Result<(), InvalidLimit> {
-        self.set_limit(name, narrow(amount.get()))
+        let (now, amount) = (self.0.now(), narrow(amount.get()));
+        let money = |rule: &Rule| rule.unit == Unit::Money;
+        self.0
+            .step(|core, wakes| core.set_limit(now, name, money, amount, wakes))
+            .map_err(|why| InvalidLimit(why.into()))
     }
 
     /// What has been spent of each cap per calendar period, for a ledger to keep. What requests in flight hold is in

@@ -18,7 +18,7 @@ use crate::{
     platform::{Mutex, MutexGuard, now},
     scope::Look,
     store::{Observation, Settle, Settlement, Ticket},
-    telemetry::Event,
+    telemetry::{Event, TARGET},
 };
 
 /// A budget's books in this process.
@@ -150,12 +150,14 @@ fn tell(said: &Said) {
     let charged = said.verdict.charged;
     if said.verdict.as_told {
         tracing::info!(
+            target: TARGET,
             ?model,
             ?charged,
             "the provider charges as its profile says again, as far as that can be seen"
         );
     } else {
         tracing::warn!(
+            target: TARGET,
             ?model,
             ?charged,
             "the provider charges otherwise than its profile says; what is reserved follows it"

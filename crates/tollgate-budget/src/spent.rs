@@ -25,7 +25,8 @@ use std::{sync::Arc, time::SystemTime};
 pub struct Spent {
     /// The cap's name.
     pub limit: Arc<str>,
-    /// The model or the digest (sixteen hexadecimal digits) whose cap it is, where it is kept for each.
+    /// The model or the digest (sixteen hexadecimal digits) whose cap it is, where it is kept for each; `"*"`: all those
+    /// that no place was left for.
     ///
     /// Digests are the same in the next process only if they were made with a key of one's own:
     /// [`Principal::set_key`](tollgate_core::principal::Principal::set_key), or

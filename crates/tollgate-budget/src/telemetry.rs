@@ -8,7 +8,7 @@ use tollgate_core::extensions::Refused;
 
 use crate::{engine::rate::Nanos, limit::Enforcement};
 
-const TARGET: &str = "tollgate_budget";
+pub(crate) const TARGET: &str = "tollgate_budget";
 
 /// Something that the state machine noted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -300,6 +300,14 @@ async fn what_cannot_be_put_back_or_set_is_refused_with_a_sentence_and_changes_n
         "several limits are named \"twice\"; name them apart"
     );
     assert_eq!(set("a day", 0), "a day: a limit must be above zero");
+    let money = budget
+        .set_money("a day", tollgate_core::price::Pico::new(5))
+        .unwrap_err();
+    assert_eq!(
+        money.to_string(),
+        "no such limit is named \"a day\"",
+        "it is none of money"
+    );
     assert_eq!(
         set("a day", u64::MAX),
         "a day: a limit must be below 2^62 (with weights: in the smallest part of a unit)"

@@ -63,7 +63,8 @@ pub(crate) struct Account {
     unsent: u128,
     /// Somebody needs the place of what is not sent.
     crowded: bool,
-    taken: History,
+    /// What the provider's answers are compared with.
+    taken: Option<History>,
     stated_at: Nanos,
     /// Until then our books get no benefit of the doubt: a refusal showed that they can be ahead of the provider's.
     doubted_until: Nanos,
@@ -89,7 +90,7 @@ impl Account {
             parked: Vec::new(),
             unsent: 0,
             crowded: false,
-            taken: History::default(),
+            taken: rule.is_the_providers().then(History::default),
             stated_at: 0,
             doubted_until: 0,
             doubted_at: 0,
@@ -149,10 +150,12 @@ impl Account {
                 hi: now.saturating_add(way),
             };
             self.book.take(now, self.rate, take.span, take.units);
-            self.taken.add(now, take.units);
+            if let Some(taken) = &mut self.taken {
+                taken.add(now, take.units);
+            }
         }
         take.own_at_send = self.book.own(now, self.rate);
-        take.total_at_send = self.taken.total();
+        take.total_at_send = self.taken.as_ref().map_or(0, History::total);
         crowded
     }
 
@@ -198,7 +201,9 @@ impl Account {
         }
         self.reserved = self.reserved.saturating_sub(u128::from(take.units));
         if units != take.units {
-            self.taken.add(now, units.saturating_sub(take.units));
+            if let Some(taken) = &mut self.taken {
+                taken.add(now, units.saturating_sub(take.units));
+            }
             self.book
                 .change(now, self.rate, (take.span, take.units), (take.span, units));
             take.units = units;
@@ -239,11 +244,12 @@ impl Account {
         } else {
             since
         };
+        let by_then = self.taken.as_ref().map_or(0, |taken| taken.by(arrival));
         let seen = Correction {
             left: stated.left(),
             since,
             until: arrival,
-            own: take.own_at_send + self.taken.by(arrival).saturating_sub(take.total_at_send),
+            own: take.own_at_send + by_then.saturating_sub(take.total_at_send),
             margin: self.margin_units(now),
             reset: stated
                 .reset

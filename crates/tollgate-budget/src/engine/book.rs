@@ -252,7 +252,8 @@ impl Book {
         {
             // What `remaining` cannot show, a debt, the reset of a bucket does.
             if let Some(reset) = seen.reset.filter(|_| evidence.bucket()) {
-                bucket.not_full_before(at.saturating_add(reset.min(2 * rate.period)), rate);
+                let reset = reset.min(rate.period.saturating_mul(2));
+                bucket.not_full_before(at.saturating_add(reset), rate);
             }
         }
         let strangers = match narrow(u128::from(used).saturating_sub(seen.own)) {
@@ -303,7 +304,8 @@ impl Book {
             let refill = rate.time_of(units);
             // A bucket that was a little emptier than ours says so with a short wait. A window that has not rolled
             // yet says a long one.
-            let short = wait.is_some_and(|wait| wait > 0 && wait <= refill + rate.period / 20);
+            let short = wait
+                .is_some_and(|wait| wait > 0 && wait <= refill.saturating_add(rate.period / 20));
             // In a bucket, even one in debt, what was asked for fits a whole refill less its own before it is full.
             let apart = wait
                 .zip(reset)

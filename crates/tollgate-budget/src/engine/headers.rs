@@ -84,7 +84,12 @@ impl Stated {
     pub(crate) fn left(&self) -> u64 {
         let parts = self.parts as f64;
         let rounded = self.limit / parts >= 10_000.0 && (self.remaining / parts) % 1000.0 == 0.0;
-        self.remaining as u64 + if rounded { 500 * self.parts } else { 0 }
+        let up = if rounded {
+            500u64.saturating_mul(self.parts)
+        } else {
+            0
+        };
+        (self.remaining as u64).saturating_add(up)
     }
 
     /// The period that a bucket has which shows this; `None` if it cannot be told.

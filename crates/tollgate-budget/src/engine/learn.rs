@@ -5,21 +5,27 @@
 //! period is the shortest usual one that reaches it.
 use super::{
     headers::{Stated, USUAL},
-    rate::{Nanos, Rate},
+    rate::{Nanos, Rate, SECOND},
 };
 use crate::{charging::Cost, limit::Unit};
 
 /// Answers that are heard before a period is settled on.
 const ENOUGH: usize = 3;
-/// Answers without a word on limits, after which there is nothing to wait for.
+/// Answers that taught nothing, after which there is nothing to wait for.
 const SILENT: u32 = 16;
+/// A reset further ahead is a mistake: no provider's limit is kept for longer than a month.
+const LONGEST_RESET: Nanos = 32 * DAY;
+/// No period is longer.
+const LONGEST_PERIOD: Nanos = 366 * DAY;
+const DAY: Nanos = 86_400 * SECOND;
 
 #[derive(Clone, Debug)]
 struct Candidate {
     unit: Unit,
     window: Option<Nanos>,
     periods: Vec<f64>,
-    longest: Nanos,
+    /// Of each answer that stated one.
+    resets: Vec<Nanos>,
     heard: usize,
     settled: bool,
 }
@@ -49,12 +55,8 @@ impl Learner {
 
     /// Hears the headers of one answer, and gives the limits that are known now and were not before.
     pub(crate) fn hear(&mut self, seen: &[Stated], usual: Nanos) -> Vec<(Unit, Rate)> {
-        if seen.is_empty() {
-            self.silent += 1;
-            self.done |= self.silent >= SILENT;
-            return Vec::new();
-        }
         let mut found = Vec::new();
+        let mut taught = false;
         for stated in seen {
             let same = |c: &&mut Candidate| c.unit == stated.unit && c.window == stated.window;
             let candidate = match self.candidates.iter_mut().find(same) {
@@ -67,7 +69,7 @@ impl Learner {
                         unit: stated.unit,
                         window: stated.window,
                         periods: Vec::new(),
-                        longest: 0,
+                        resets: Vec::new(),
                         heard: 0,
                         settled: false,
                     });
@@ -77,13 +79,17 @@ impl Learner {
             if candidate.settled {
                 continue;
             }
+            taught = true;
             if let Some(period) = candidate.hear(stated, usual) {
                 candidate.settled = true;
                 let amount = stated.amount();
                 found.push((stated.unit, Rate { amount, period }));
             }
         }
-        self.done |= self.candidates.iter().all(|candidate| candidate.settled);
+        // One that was stated once and never again is never settled: nobody waits for it for ever.
+        self.silent += u32::from(!taught);
+        let settled = !seen.is_empty() && self.candidates.iter().all(|candidate| candidate.settled);
+        self.done |= settled || self.silent >= SILENT;
         found
     }
 }
@@ -91,13 +97,13 @@ impl Learner {
 impl Candidate {
     fn hear(&mut self, stated: &Stated, usual: Nanos) -> Option<Nanos> {
         if let Some(window) = self.window {
-            return Some(window.max(1_000_000));
+            return Some(window.clamp(1_000_000, LONGEST_PERIOD));
         }
         self.heard += 1;
-        if let Some((reset, _)) = stated.reset {
-            self.longest = self.longest.max(reset);
+        if let Some((reset, _)) = stated.reset.filter(|&(reset, _)| reset <= LONGEST_RESET) {
+            self.resets.push(reset);
+            self.periods.extend(stated.bucket_period());
         }
-        self.periods.extend(stated.bucket_period());
         if self.heard < ENOUGH {
             return None;
         }
@@ -106,15 +112,31 @@ impl Candidate {
             if self.periods.len() >= ENOUGH && self.periods.iter().all(|&p| near(p, period)) {
                 let usual = USUAL.iter().chain([&usual]);
                 let known = usual.copied().find(|&p| near(period, p as f64));
-                return Some(known.unwrap_or(period as Nanos).max(1_000_000));
+                let period = known.unwrap_or_else(|| two_digits(period as Nanos));
+                return Some(period.clamp(1_000_000, LONGEST_PERIOD));
             }
         }
-        if self.longest <= usual + usual / 50 {
+        // One answer alone does not make it long: it may be a mistake, and it would hold for good.
+        self.resets.sort_unstable();
+        let longest = match self.resets[..] {
+            [.., second, _] => second,
+            [only] => only,
+            [] => 0,
+        };
+        if longest <= usual.saturating_add(usual / 50) {
             return Some(usual);
         }
-        let reaches = |&&p: &&Nanos| self.longest <= p + p / 50;
-        Some(USUAL.iter().find(reaches).copied().unwrap_or(self.longest))
+        let reaches = |&&p: &&Nanos| longest <= p + p / 50;
+        let known = USUAL.iter().find(reaches).copied();
+        Some(known.unwrap_or_else(|| two_digits(longest)))
     }
+}
+
+/// Rounded up to two digits: what several lanes measure of one limit is the same then.
+fn two_digits(period: Nanos) -> Nanos {
+    let digits = period.checked_ilog10().unwrap_or(0);
+    let unit = 10u64.pow(digits.saturating_sub(1));
+    period.div_ceil(unit).saturating_mul(unit)
 }
 
 #[cfg(test)]
@@ -169,6 +191,38 @@ mod tests {
             (3.0, 3400 * SECOND),
         ]);
         assert_eq!(hour.unwrap().1.period, 3600 * SECOND);
+    }
+
+    #[test]
+    fn one_absurd_reset_does_not_make_a_limit_last_for_ever() {
+        for absurd in [Nanos::MAX, 40 * DAY, DAY] {
+            let odd = learn([(1.0, 57 * SECOND), (5.0, absurd), (9.0, 55 * SECOND)]);
+            assert_eq!(odd.unwrap().1.period, MINUTE, "{absurd}");
+        }
+        let only = learn([(1.0, Nanos::MAX), (2.0, Nanos::MAX), (3.0, Nanos::MAX)]);
+        assert_eq!(only.unwrap().1.period, MINUTE, "nothing else is known");
+        // A bucket of which next to nothing was used.
+        let slow = |used| (used, 20 * DAY);
+        let bucket = learn([slow(1.0), slow(1.0), slow(1.0)]).unwrap().1;
+        assert!(bucket.period <= 366 * DAY, "{bucket:?}");
+    }
+
+    #[test]
+    fn a_limit_that_was_stated_once_and_never_again_is_not_waited_for() {
+        let mut learner = Learner::default();
+        let minute = stated(1.0, MINUTE)[0];
+        let stray = Stated {
+            unit: Unit::Tokens,
+            ..minute
+        };
+        learner.hear(&[minute, stray], MINUTE);
+        let mut answers = 1;
+        while !learner.done() {
+            learner.hear(&[minute], MINUTE);
+            answers += 1;
+            assert!(answers < 100, "it is waited for still");
+        }
+        assert!(answers >= ENOUGH, "{answers}");
     }
 
     #[test]

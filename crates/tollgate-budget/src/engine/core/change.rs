@@ -3,7 +3,7 @@ use std::task::Waker;
 
 use tollgate_core::principal::Principal;
 
-use super::{Core, Key};
+use super::{Core, Key, keys::OTHERS};
 use crate::{
     engine::{
         book::Book,
@@ -26,10 +26,11 @@ impl Core {
         &mut self,
         now: Nanos,
         name: &str,
+        meant: impl Fn(&Rule) -> bool,
         amount: u64,
         wakes: &mut Vec<Waker>,
     ) -> Result<(), String> {
-        let index = self.named(name, |_| true)?;
+        let index = self.named(name, meant)?;
         let rule = &mut self.rules[index as usize];
         let parts = u128::from(amount) * u128::from(rule.parts);
         if amount == 0 {
@@ -86,18 +87,22 @@ impl Core {
         let mut found = Vec::new();
         for (spent, until) in spent {
             let rule = self.named(&spent.limit, |rule| rule.calendar.is_some())?;
-            let key = self.key_named(rule, spent.key.as_deref())?;
+            let others = spent.key.as_deref() == Some(OTHERS);
+            let key = match others && self.rules[rule as usize].scope != Scope::Global {
+                true => None,
+                false => self.key_named(rule, spent.key.as_deref())?,
+            };
             if until.is_none_or(|until| until > wall) {
                 found.push((rule, key, spent.units));
             }
         }
+        // The account of those without a place comes last: once something is in it, new keys find no place.
+        found.sort_by_key(|(_, key, _)| key.is_none());
         for (rule, key, units) in found {
-            let account = match key {
-                Some(key) => self.keyed(now, rule, key),
-                None => match self.global[rule as usize] {
-                    Some(account) => account,
-                    None => continue,
-                },
+            let account = match (key, self.global[rule as usize]) {
+                (Some(key), _) => self.keyed(now, rule, key),
+                (None, Some(account)) => account,
+                (None, None) => self.shared(rule),
             };
             let units = units.saturating_mul(self.rules[rule as usize].parts);
             if let Book::Calendar(period) = &mut self.accounts[account as usize].book {

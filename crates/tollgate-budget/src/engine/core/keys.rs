@@ -13,6 +13,11 @@ use crate::{
     telemetry::Event,
 };
 
+/// The key that the account of all those without a place is shown under.
+pub(super) const OTHERS: &str = "*";
+/// Learned limits of one unit; those that come then are kept as the nearest of them.
+const MOST_LEARNED: usize = 16;
+
 impl Core {
     pub(super) fn open(&mut self, rule: u32, key: Option<Arc<str>>) -> u32 {
         let account = Account::new(rule, &self.rules[rule as usize], key, self.epoch);
@@ -66,14 +71,17 @@ impl Core {
         if let Some(&account) = self.keyed.get(&(rule, key.clone())) {
             return account;
         }
-        if self.keyed.len() >= self.bounds.keys && !self.evict(now) {
-            // All are in use. Those that come now share one account: less for each, never more.
-            if let Some(&account) = self.overflow.get(&rule) {
+        if let Some(&account) = self.overflow.get(&rule) {
+            // What this key has spent may be in it: an account of its own would let it spend that again.
+            if !self.accounts[account as usize].is_idle(now) {
                 return account;
             }
-            let account = self.open(rule, None);
-            self.overflow.insert(rule, account);
-            return account;
+            self.overflow.remove(&rule);
+            self.free_accounts.push(account);
+        }
+        if self.keyed.len() >= self.bounds.keys && !self.evict(now) {
+            // All are in use. Those that come now share one account: less for each, never more.
+            return self.shared(rule);
         }
         let name: Option<Arc<str>> = match &key {
             Key::Model(model) => model.clone(),
@@ -81,6 +89,16 @@ impl Core {
         };
         let account = self.open(rule, name);
         self.keyed.insert((rule, key), account);
+        account
+    }
+
+    /// The account of all keys that no place was left for.
+    pub(super) fn shared(&mut self, rule: u32) -> u32 {
+        if let Some(&account) = self.overflow.get(&rule) {
+            return account;
+        }
+        let account = self.open(rule, Some(OTHERS.into()));
+        self.overflow.insert(rule, account);
         account
     }
 
@@ -160,7 +178,7 @@ impl Core {
         }
         let found = learner.hear(stated, self.bounds.usual);
         let over = learner.over;
-        for (unit, rate) in found {
+        for (unit, mut rate) in found {
             let near = |rule: &Rule| rule.rate.period.abs_diff(rate.period) <= rate.period / 20;
             let told = |rule: &Rule| {
                 !rule.learned && rule.is_the_providers() && rule.unit == unit && near(rule)
@@ -168,10 +186,19 @@ impl Core {
             if self.rules.iter().any(told) {
                 continue;
             }
-            let same =
-                |rule: &Rule| rule.learned && rule.unit == unit && rule.rate.period == rate.period;
-            let rule = match self.rules.iter().position(same) {
-                Some(rule) => rule as u32,
+            // Each rule costs every request a look, and none is ever forgotten: no two are alike, and there are few.
+            let learned = || {
+                (0..)
+                    .zip(&self.rules)
+                    .filter(|(_, r)| r.learned && r.unit == unit)
+            };
+            let nearest = learned().min_by_key(|(_, r)| r.rate.period.abs_diff(rate.period));
+            let full = learned().count() >= MOST_LEARNED;
+            let rule = match nearest.filter(|(_, rule)| full || near(rule)) {
+                Some((index, rule)) => {
+                    rate.period = rule.rate.period;
+                    index
+                }
                 None => {
                     self.rules.push(Rule::learned(unit, rate));
                     self.global.push(None);

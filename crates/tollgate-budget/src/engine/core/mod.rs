@@ -11,6 +11,8 @@ mod keys;
 mod life;
 mod line;
 #[cfg(test)]
+mod strange;
+#[cfg(test)]
 mod tests;
 
 use std::{

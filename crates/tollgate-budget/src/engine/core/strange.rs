@@ -1,0 +1,172 @@
+//! Keys without end, and providers that state what cannot be.
+use std::time::Duration;
+
+use super::*;
+use crate::limit::Limit;
+
+const MINUTE: Nanos = 60 * SECOND;
+
+fn core(limits: impl IntoIterator<Item = Limit>, settings: impl FnOnce(&mut Bounds)) -> Core {
+    let mut bounds = Bounds {
+        queue_len: 100,
+        queue_bytes: u64::MAX,
+        max_wait: NEVER,
+        run_alone: false,
+        learn: false,
+        usual: MINUTE,
+        keys: 1000,
+        size_classes: false,
+        shadow: false,
+        epoch: None,
+    };
+    settings(&mut bounds);
+    Core::new(limits.into_iter().map(|l| Rule::told(&l)).collect(), bounds)
+}
+
+fn of(user: u64, tokens: u64) -> Arrival {
+    Arrival {
+        cost: Cost::request().tokens(tokens, 0),
+        model: None,
+        principal: Some(Principal::from_digest(user)),
+        keys: None,
+        weight: 4,
+        until: NEVER,
+        bytes: 10,
+        settles: false,
+        allowed: 0,
+    }
+}
+
+fn for_model(model: &str) -> Arrival {
+    Arrival {
+        model: Some(model.into()),
+        principal: None,
+        ..of(0, 1)
+    }
+}
+
+fn requests(limit: u64, used: f64, reset: Nanos) -> Stated {
+    Stated {
+        unit: Unit::Requests,
+        limit: limit as f64,
+        remaining: limit as f64 - used,
+        reset: Some((reset, MILLI)),
+        window: None,
+        parts: 1,
+    }
+}
+
+/// Whether it goes at once; it is sent then, and over at once.
+fn goes(core: &mut Core, now: Nanos, arrival: &Arrival) -> bool {
+    let wakes = &mut Vec::new();
+    match core.arrive(now, arrival, wakes) {
+        Arrived::Admitted(ticket) => {
+            core.sent(now, ticket, wakes);
+            core.settle(now, ticket, crate::store::Settlement::Keep, wakes);
+            true
+        }
+        Arrived::Waiting(ticket) => {
+            core.leave(now, ticket, wakes);
+            false
+        }
+        _ => false,
+    }
+}
+
+/// One answer to a request that was sent then.
+fn answered(core: &mut Core, now: Nanos, arrival: &Arrival, stated: &[Stated]) {
+    let wakes = &mut Vec::new();
+    let Arrived::Admitted(ticket) = core.arrive(now, arrival, wakes) else {
+        panic!("it does not go at once");
+    };
+    core.sent(now, ticket, wakes);
+    let head = Head {
+        stated,
+        processing: Some(MILLI),
+        refusal: None,
+    };
+    core.head(now + 2 * MILLI, ticket, head, wakes);
+    let keep = crate::store::Settlement::Keep;
+    core.settle(now + 2 * MILLI, ticket, keep, wakes);
+}
+
+#[test]
+fn a_key_without_a_place_does_not_spend_twice_when_a_place_is_free_again() {
+    let each = Limit::tokens(100)
+        .per(Duration::from_secs(60))
+        .scope(Scope::Principal);
+    let mut core = core([each], |bounds| bounds.keys = 1);
+    let (ann, bob) = (of(1, 100), of(2, 100));
+    assert!(goes(&mut core, 0, &ann));
+    assert!(
+        goes(&mut core, 50 * SECOND, &bob),
+        "from the shared account"
+    );
+    // By now Ann's is idle.
+    assert!(!goes(&mut core, 61 * SECOND, &bob));
+    assert!(goes(&mut core, 111 * SECOND, &bob), "a minute later");
+    assert!(core.overflow.is_empty(), "and with an account of its own");
+}
+
+#[test]
+fn however_many_odd_periods_are_stated_there_are_few_learned_limits() {
+    let mut core = core([], |bounds| bounds.learn = true);
+    for n in 0..500u64 {
+        let arrival = for_model(&format!("model {n}"));
+        let reset = |used: u64| used * (SECOND + n * 37 * MILLI);
+        for used in 1..=3 {
+            let now = n * SECOND + used * 10 * MILLI;
+            answered(
+                &mut core,
+                now,
+                &arrival,
+                &[requests(1000, used as f64, reset(used))],
+            );
+        }
+    }
+    assert!(core.rules.len() <= 16, "{}", core.rules.len());
+    let wakes = core.lanes.iter().filter(|lane| lane.learned.len() == 1);
+    assert_eq!(wakes.count(), 500, "each model has its limit");
+    for account in &core.accounts {
+        let rule = &core.rules[account.rule as usize];
+        assert_eq!(account.rate.period, rule.rate.period, "that of its book");
+    }
+}
+
+#[test]
+fn what_keys_without_a_place_have_spent_is_put_back_where_they_share_it() {
+    let daily = || {
+        let cap = Limit::tokens(100).per_calendar_day("UTC");
+        core([cap.named("daily").scope(Scope::Principal)], |bounds| {
+            bounds.keys = 1;
+            bounds.epoch = Some(0);
+        })
+    };
+    let mut before = daily();
+    assert!(goes(&mut before, 0, &of(1, 100)));
+    assert!(goes(&mut before, 0, &of(2, 100)), "from the shared account");
+    let mut spent = Vec::new();
+    before.each_account(|rule, account| {
+        let mut one = crate::spent::Spent::new(rule.name.clone(), account.used(0) as u64);
+        one.key = account.key.clone();
+        spent.push((one, None));
+    });
+    // Whatever order a ledger keeps them in.
+    for _ in 0..2 {
+        spent.reverse();
+        let mut after = daily();
+        after.bounds.keys = 2;
+        after.restore(0, 0, &spent).unwrap();
+        for user in [1, 2] {
+            assert!(
+                !goes(&mut after, 0, &of(user, 1)),
+                "{user} has spent it all"
+            );
+        }
+        let place = Key::Digest(Some(Principal::from_digest(1)));
+        assert!(
+            after.keyed.contains_key(&(0, place)),
+            "the first has its own"
+        );
+    }
+}
