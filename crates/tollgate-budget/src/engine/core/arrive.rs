@@ -352,11 +352,14 @@ impl Core {
         if shared_at <= now && own_at <= now {
             return Fit::Now;
         }
+        // What is its own comes first: while that lasts, others may pass. Then it waits as the others do, and is seen
+        // when what all wait for comes earlier than was thought.
+        let shared = own_at <= now;
         Fit::Later {
             at: shared_at.max(own_at),
+            look_at: if shared { shared_at } else { own_at },
             grain,
-            // What is its own comes first: while that lasts, others may pass.
-            shared: own_at <= now,
+            shared,
             blocker,
             account: last,
         }

@@ -16,7 +16,7 @@ use crate::{
 
 impl Core {
     /// Limits have changed: all who wait are looked at anew.
-    fn reconsider(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
+    pub(super) fn reconsider(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
         self.queue.unpark_due(NEVER);
         self.tick(now, wakes);
     }

@@ -4,7 +4,7 @@ use std::task::Waker;
 use tollgate_core::extensions::Reason;
 
 use super::{
-    Blocker, Core, Fit, Heard, LOOK_UP, Phase, Probe, STEP, index_of, push_new, ticket_of,
+    Blocker, Core, Fit, Heard, LATE, LOOK_UP, Phase, Probe, STEP, index_of, push_new, ticket_of,
 };
 use crate::{
     engine::rate::{NEVER, Nanos},
@@ -48,10 +48,32 @@ impl Core {
     /// To be called when time has passed or anything has changed that somebody may wait for.
     pub(super) fn pump(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
         self.queue.unpark_due(now);
-        while let Some(&(at, ticket)) = self.deadlines.first() {
-            if at > now {
+        self.give_up(now, now.saturating_sub(1), wakes);
+        let mut next = self.grant(now, wakes);
+        // Who is to wait until now may still go now; and a place that is given up may be what the next one needs.
+        while self.give_up(now, now, wakes) {
+            next = self.grant(now, wakes);
+        }
+        next = next.min(self.queue.next_due().unwrap_or(NEVER));
+        if let Some(&(at, _)) = self.deadlines.first() {
+            next = next.min(at);
+        }
+        if self.bounds.epoch.is_some() && !self.queue.is_empty() {
+            // The wall clock may be set meanwhile, and nobody says so.
+            next = next.min(now.saturating_add(LOOK_UP));
+        }
+        self.next = next;
+        self.hand_over(wakes);
+    }
+
+    /// Refuses those who were to wait until `last` at most; whether there was one.
+    fn give_up(&mut self, now: Nanos, last: Nanos, wakes: &mut Vec<Waker>) -> bool {
+        let mut any = false;
+        while let Some(&(until, ticket)) = self.deadlines.first() {
+            if until > last {
                 break;
             }
+            any = true;
             let id = index_of(ticket);
             let (wait, account) = match self.fit(now, id) {
                 Fit::Later { at, account, .. } => {
@@ -64,7 +86,11 @@ impl Core {
             let refused = self.refusal(Reason::WaitTooLong, account, wait);
             self.out_of_line(id, Phase::Refused(refused), wakes);
         }
-        let mut next = NEVER;
+        any
+    }
+
+    /// Lets go whoever may go now; when the one who holds up all others may.
+    fn grant(&mut self, now: Nanos, wakes: &mut Vec<Waker>) -> Nanos {
         while let Some((flow, ticket)) = self.queue.first() {
             let id = index_of(ticket);
             match self.fit(now, id) {
@@ -76,17 +102,17 @@ impl Core {
                 }
                 Fit::Later {
                     shared: true,
-                    at,
+                    look_at,
                     grain,
                     ..
-                } => {
-                    next = self.grouped(at, grain);
-                    break;
-                }
+                } => return self.grouped(look_at, grain),
                 Fit::Later {
-                    at, grain, blocker, ..
+                    look_at,
+                    grain,
+                    blocker,
+                    ..
                 } => {
-                    self.queue.park(flow, self.grouped(at, grain));
+                    self.queue.park(flow, self.grouped(look_at, grain));
                     match blocker {
                         Some(Blocker::Account(account)) => {
                             push_new(&mut self.accounts[account as usize].parked, flow);
@@ -112,23 +138,17 @@ impl Core {
                 }
             }
         }
-        next = next.min(self.queue.next_due().unwrap_or(NEVER));
-        if let Some(&(at, _)) = self.deadlines.first() {
-            next = next.min(at);
-        }
-        if self.bounds.epoch.is_some() && !self.queue.is_empty() {
-            // The wall clock may be set meanwhile, and nobody says so.
-            next = next.min(now.saturating_add(LOOK_UP));
-        }
-        self.next = next;
-        self.hand_over(wakes);
+        NEVER
     }
 
     /// The time for which to set the timer: a little after the last grant, for those who are due until then go too.
     ///
     /// Whatever else is heard until then lets go whoever is due, so that hardly anybody waits for the timer at all.
+    /// Nobody gives up meanwhile.
     fn grouped(&self, at: Nanos, grain: Nanos) -> Nanos {
-        at.max(self.granted.saturating_add(grain))
+        let first = self.deadlines.first();
+        let ends = first.map_or(NEVER, |&(until, _)| until.saturating_sub(LATE));
+        at.max(self.granted.saturating_add(grain).min(ends))
     }
 
     /// Makes sure that somebody keeps the timer, and keeps it early enough.

@@ -51,6 +51,8 @@ const PROBE: u32 = 16;
 const DOUBLINGS: u64 = 8;
 /// The longest wait for the first answer, where limits were told.
 const MOST_PROBE: Nanos = 3 * SECOND;
+/// How late a timer may be.
+const LATE: Nanos = 2 * MILLI;
 /// How often who waits looks at the wall clock, where that matters.
 const LOOK_UP: Nanos = 60 * SECOND;
 /// Idle ones that are looked for when there are too many.
@@ -260,10 +262,11 @@ struct Look {
 
 enum Fit {
     Now,
-    /// Not before this; `shared`: what it waits for holds up all others too. `grain`: for how long after one grant it
-    /// may wait without loss.
+    /// Not before `at`, and it is looked at again at `look_at`; `shared`: what it waits for until then holds up all others
+    /// too. `grain`: for how long after one grant it may wait without loss.
     Later {
         at: Nanos,
+        look_at: Nanos,
         grain: Nanos,
         shared: bool,
         blocker: Option<Blocker>,
