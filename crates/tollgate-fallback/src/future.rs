@@ -56,7 +56,7 @@ enum State<F, B, RB: Body> {
 impl<S, C, B, RB> ResponseFuture<S, C, B, RB>
 where
     S: Service<Request<B>>,
-    B: Body<Data: Into<Bytes>>,
+    B: Body,
     RB: Body,
 {
     pub(crate) fn passing(future: S::Future) -> Self {
@@ -84,7 +84,7 @@ impl<S, C, B, RB> Future for ResponseFuture<S, C, B, RB>
 where
     S: Service<Request<B>, Response = Response<RB>>,
     C: Classify<S::Error>,
-    B: Body<Data: Into<Bytes>> + From<Bytes>,
+    B: Body + From<Bytes>,
     RB: Body<Data = Bytes> + Unpin,
 {
     type Output = Result<Response<Replay<RB>>, S::Error>;

@@ -64,7 +64,7 @@ impl<S, C, B, RB> Service<Request<B>> for ModelFallback<S, C>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone,
     C: Classify<S::Error>,
-    B: Body<Data: Into<Bytes>> + From<Bytes>,
+    B: Body + From<Bytes>,
     RB: Body<Data = Bytes> + Unpin,
 {
     type Response = Response<Replay<RB>>;

@@ -108,6 +108,23 @@ impl Entry {
         }
     }
 
+    /// Whether the caller allows so many more requests.
+    ///
+    /// Only the caller's own number holds here: to ask again without our question is no retry, which
+    /// is what the numbers of other layers are for.
+    pub(crate) fn may_send(&self, more: u32) -> bool {
+        if self.call.told_max_attempts().is_none() {
+            return true;
+        }
+        // An attempt that is under way is the one that we are about to send. What no layer further
+        // out or in counts we count here.
+        let counted = self.call.attempts_begun();
+        let ahead = u32::from(self.sent == 0 && self.call.attempt_under_way().is_some());
+        let uncounted = self.sent.saturating_sub(counted);
+        let left = self.call.attempts_left(u32::MAX).saturating_add(ahead);
+        left.saturating_sub(uncounted) >= more
+    }
+
     /// The request is handed on.
     pub(crate) fn sending(&mut self) {
         self.sent += 1;

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::{Request, Response, header, request::Parts};
 use http_body::Body;
 use pin_project::pin_project;
+use tokio::time::Instant;
 use tollgate_core::{
     body::{ReadRequest, Replay},
     extensions::{Reason, Refused},
-    wire::prompt::Facts,
 };
 use tower_service::Service;
 
@@ -22,7 +22,7 @@ use crate::{
     body::Kind,
     cut::Cut,
     entry::Guard,
-    inject,
+    inject::{self, Target},
     look::{Look, suspicious},
 };
 
@@ -41,13 +41,17 @@ pub struct ResponseFuture<S, F, B, RB> {
     inner: Option<S>,
     /// The request as it came, while one with our question in it is under way.
     original: Option<Box<Original>>,
+    /// Who is asked again without our question: its answer tells whether that was the fault.
+    blamed: Option<Target>,
     guard: Guard,
 }
 
 struct Original {
     parts: Parts,
     body: Bytes,
-    facts: Facts,
+    target: Target,
+    /// The target has taken our question before.
+    takes: bool,
 }
 
 #[pin_project(project = StateProj)]
@@ -64,13 +68,14 @@ enum State<F, B, RB> {
     Done,
 }
 
-impl<S, F, B: Body<Data: Into<Bytes>>, RB> ResponseFuture<S, F, B, RB> {
+impl<S, F, B: Body, RB> ResponseFuture<S, F, B, RB> {
     /// Passes an unread request on.
     pub(crate) fn passing(future: F, guard: Guard) -> Self {
         Self {
             state: State::Calling(future),
             inner: None,
             original: None,
+            blamed: None,
             guard,
         }
     }
@@ -81,6 +86,7 @@ impl<S, F, B: Body<Data: Into<Bytes>>, RB> ResponseFuture<S, F, B, RB> {
             state: State::Reading(ReadRequest::new(request)),
             inner: Some(ready),
             original: None,
+            blamed: None,
             guard,
         }
     }
@@ -89,7 +95,7 @@ impl<S, F, B: Body<Data: Into<Bytes>>, RB> ResponseFuture<S, F, B, RB> {
 impl<S, B, RB> Future for ResponseFuture<S, S::Future, B, RB>
 where
     S: Service<Request<B>, Response = Response<RB>>,
-    B: Body<Data: Into<Bytes>> + From<Bytes>,
+    B: Body + From<Bytes>,
     RB: Body<Data = Bytes>,
 {
     type Output = Result<Response<ResponseBody<RB>>, S::Error>;
@@ -102,17 +108,20 @@ where
                     Ok((mut parts, mut body, facts)) => {
                         let entry = this.guard.entry();
                         entry.read(&facts);
-                        let settings = entry.settings();
-                        if settings.inject
-                            && inject::wanted(&parts, &facts)
-                            && !settings.refusals.contains(&parts, &facts)
-                        {
-                            let original = parts.clone();
-                            if let Some(asking) = inject::ask(&mut parts, &body, &facts) {
+                        if entry.settings().inject && inject::wanted(&parts, &facts) {
+                            let targets = &entry.settings().targets;
+                            let target = targets.target(&parts, &facts);
+                            // It may take a second request to find out what a target takes.
+                            let known = targets.takes(target);
+                            let ask = known.unwrap_or(entry.may_send(2));
+                            let original = ask.then(|| parts.clone());
+                            let asking = ask.then(|| inject::ask(&mut parts, &body, &facts));
+                            if let (Some(original), Some(asking)) = (original, asking.flatten()) {
                                 *this.original = Some(Box::new(Original {
                                     parts: original,
                                     body,
-                                    facts,
+                                    target,
+                                    takes: known == Some(true),
                                 }));
                                 body = asking;
                             }
@@ -136,12 +145,23 @@ where
                 },
                 StateProj::Calling(future) => match ready!(future.poll(cx)) {
                     Ok(response) if this.original.is_some() && suspicious(response.status()) => {
-                        this.state.set(State::Looking(Look::new(response)));
+                        let patience = this.guard.entry().call().time_left(Instant::now());
+                        this.state
+                            .set(State::Looking(Look::new(response, patience)));
                     }
                     Ok(response) => {
                         this.state.set(State::Done);
                         *this.inner = None;
-                        let asked = this.original.take().is_some();
+                        let original = this.original.take();
+                        if response.status().is_success() {
+                            let targets = &this.guard.entry().settings().targets;
+                            match (this.blamed.take(), &original) {
+                                (Some(target), _) => targets.learn(target, false),
+                                (None, Some(o)) if !o.takes => targets.learn(o.target, true),
+                                _ => {}
+                            }
+                        }
+                        let asked = original.is_some();
                         let response = response.map(Kind::Plain);
                         return Poll::Ready(Ok(answer(this.guard, response, asked)));
                     }
@@ -154,15 +174,7 @@ where
                 },
                 StateProj::Looking(look) => {
                     let (response, blamed) = ready!(look.poll_look(cx));
-                    let mut again = false;
-                    if let Some(original) = this.original.as_ref().filter(|_| blamed) {
-                        let entry = this.guard.entry();
-                        entry
-                            .settings()
-                            .refusals
-                            .insert(&original.parts, &original.facts);
-                        again = entry.call().attempts_left(u32::MAX) > 0;
-                    }
+                    let again = blamed && this.guard.entry().may_send(1);
                     if again {
                         // The answer goes before the next request: it may hold a charge.
                         drop(response);
@@ -184,6 +196,7 @@ where
                         return Poll::Ready(Err(error));
                     }
                     let original = this.original.take().expect("the request as it came");
+                    *this.blamed = Some(original.target);
                     this.guard.entry().sending();
                     let request = Request::from_parts(original.parts, B::from(original.body));
                     let future = inner.call(request);

@@ -1,7 +1,8 @@
 //! Asking for usage in the caller's place, where the provider only states it on request.
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
+    hash::{BuildHasher, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -42,48 +43,55 @@ pub(crate) fn ask(parts: &mut Parts, body: &Bytes, facts: &Facts) -> Option<Byte
     Some(body)
 }
 
-/// Whether an error's document names what we have put in.
+/// Whether an error's document names what we have put in: a guess, for some servers repeat the whole
+/// request in each of their errors. The answer to the request without it tells.
 pub(crate) fn blamed(document: &[u8]) -> bool {
     let names = |word: &[u8]| document.windows(word.len()).any(|at| at == word);
     names(b"stream_options") || names(b"include_usage")
 }
 
-/// The targets that refused to be asked: authority and model.
+/// Authority and model, as a hash with a secret of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Target(u64);
+
+/// What the targets do that were asked: answer (`true`), or refuse the field (`false`).
 #[derive(Default)]
-pub(crate) struct Refusals(Mutex<HashSet<Box<str>>>);
+pub(crate) struct Targets {
+    known: Mutex<HashMap<Target, bool>>,
+    hasher: RandomState,
+}
 
-impl Refusals {
-    pub(crate) fn contains(&self, parts: &Parts, facts: &Facts) -> bool {
-        let targets = self.targets();
-        !targets.is_empty() && targets.contains(&*target(parts, facts))
+impl Targets {
+    pub(crate) fn target(&self, parts: &Parts, facts: &Facts) -> Target {
+        let authority = Uri::authority(&parts.uri).map(|authority| authority.as_str());
+        let host = || parts.headers.get(header::HOST)?.to_str().ok();
+        let authority = authority.or_else(host).unwrap_or_default();
+        Target(self.hasher.hash_one((authority, facts.model.as_deref())))
     }
 
-    pub(crate) fn insert(&self, parts: &Parts, facts: &Facts) {
-        let target = target(parts, facts).into();
-        let mut targets = self.targets();
-        if targets.len() >= TARGETS {
+    /// Whether a target takes the field; `None`: nobody knows.
+    pub(crate) fn takes(&self, target: Target) -> Option<bool> {
+        self.known().get(&target).copied()
+    }
+
+    pub(crate) fn learn(&self, target: Target, takes: bool) {
+        let mut known = self.known();
+        if known.len() >= TARGETS {
             // To forget costs one refused request a target.
-            targets.clear();
+            known.clear();
         }
-        targets.insert(target);
+        known.insert(target, takes);
     }
 
-    fn targets(&self) -> MutexGuard<'_, HashSet<Box<str>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<Target, bool>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn target(parts: &Parts, facts: &Facts) -> String {
-    let authority = Uri::authority(&parts.uri).map(|authority| authority.as_str());
-    let host = || parts.headers.get(header::HOST)?.to_str().ok();
-    let authority = authority.or_else(host).unwrap_or_default();
-    format!("{authority} {}", facts.model.as_deref().unwrap_or_default())
-}
-
-impl fmt::Debug for Refusals {
+impl fmt::Debug for Targets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refusals")
-            .field("targets", &self.targets().len())
+        f.debug_struct("Targets")
+            .field("known", &self.known().len())
             .finish()
     }
 }

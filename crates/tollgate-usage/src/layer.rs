@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 use tollgate_core::price::Prices;
 use tower_layer::Layer;
 
-use crate::{Recorder, UsageRecorder, inject::Refusals, told::Told};
+use crate::{Recorder, UsageRecorder, inject::Targets, told::Told};
 
 /// Largest request that is read, in bytes.
 const READ_CAP: u64 = 32 << 20;
@@ -21,7 +21,7 @@ pub(crate) struct Settings {
     pub(crate) prices: Prices,
     pub(crate) inject: bool,
     pub(crate) read_cap: u64,
-    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) targets: Arc<Targets>,
     pub(crate) told: Arc<Told>,
 }
 
@@ -33,7 +33,7 @@ impl UsageRecorderLayer {
             prices: Prices::default(),
             inject: true,
             read_cap: READ_CAP,
-            refusals: Arc::default(),
+            targets: Arc::default(),
             told: Arc::default(),
         };
         Self {
@@ -96,7 +96,7 @@ impl fmt::Debug for Settings {
             .field("recorders", &self.recorders.len())
             .field("inject", &self.inject)
             .field("read_cap", &self.read_cap)
-            .field("refusals", &self.refusals)
+            .field("targets", &self.targets)
             .finish_non_exhaustive()
     }
 }

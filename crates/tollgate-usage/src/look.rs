@@ -17,7 +17,7 @@ use crate::inject::blamed;
 
 /// Most bytes of the error that are read.
 const CAP: usize = 64 << 10;
-/// Longest to wait for them.
+/// Longest to wait for them, if the call has so much time.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Statuses with which a server says that it does not know a field.
@@ -34,6 +34,7 @@ pub(crate) struct Look<B> {
     body: Option<Pin<Box<B>>>,
     front: VecDeque<Frame<Bytes>>,
     document: Vec<u8>,
+    patience: Duration,
     timeout: Option<Pin<Box<Sleep>>>,
 }
 
@@ -41,13 +42,15 @@ pub(crate) struct Look<B> {
 pub(crate) type Looked<B> = Response<Replay<Pin<Box<B>>>>;
 
 impl<B: Body<Data = Bytes>> Look<B> {
-    pub(crate) fn new(response: Response<B>) -> Self {
+    /// `left`: of the call's time.
+    pub(crate) fn new(response: Response<B>, left: Option<Duration>) -> Self {
         let (parts, body) = response.into_parts();
         Self {
             parts: Some(parts),
             body: Some(Box::pin(body)),
             front: VecDeque::new(),
             document: Vec::new(),
+            patience: left.map_or(TIMEOUT, |left| left.min(TIMEOUT)),
             timeout: None,
         }
     }
@@ -66,13 +69,20 @@ impl<B: Body<Data = Bytes>> Look<B> {
                     if let Some(data) = frame.data_ref() {
                         self.document.extend_from_slice(data);
                     }
+                    let trailers = frame.is_trailers();
                     self.front.push_back(frame);
+                    if trailers {
+                        // They are the end; a body need not be polled after it.
+                        break Some(None);
+                    }
                     if self.document.len() >= CAP {
                         break None;
                     }
                 }
                 Poll::Pending => {
-                    let timeout = self.timeout.get_or_insert_with(|| Box::pin(sleep(TIMEOUT)));
+                    let timeout = self
+                        .timeout
+                        .get_or_insert_with(|| Box::pin(sleep(self.patience)));
                     if timeout.as_mut().poll(cx).is_ready() {
                         break None;
                     }

@@ -56,7 +56,7 @@ impl<S> UsageRecorder<S> {
 impl<S, B, RB> Service<Request<B>> for UsageRecorder<S>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone,
-    B: Body<Data: Into<Bytes>> + From<Bytes>,
+    B: Body + From<Bytes>,
     RB: Body<Data = Bytes>,
 {
     type Response = Response<ResponseBody<RB>>;

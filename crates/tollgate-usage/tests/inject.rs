@@ -107,11 +107,6 @@ async fn nothing_is_asked_of_what_is_no_stream_or_takes_no_options() {
     }
 }
 
-fn unknown_field(status: u16) -> Reply {
-    Reply::status(status).json(json!({"detail": [{"type": "extra_forbidden",
-        "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}))
-}
-
 // U06
 #[tokio::test(start_paused = true)]
 async fn a_target_that_refuses_the_field_is_asked_again_without_and_remembered() {
@@ -205,21 +200,6 @@ async fn a_400_that_stalls_is_passed_on_after_a_while() {
     drop(body);
     assert_eq!(upstream.attempts()[0].body_fate, BodyFate::Dropped);
     kept.one();
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_second_request_is_sent_beyond_the_callers_attempts() {
-    use tollgate_core::call::{Call, CallOptions};
-    let kept = Kept::default();
-    let upstream = Scripted::new([unknown_field(400)]);
-    let mut request = unasked();
-    request
-        .extensions_mut()
-        .insert(CallOptions::new().max_attempts(1));
-    // As a layer that tries again would have it.
-    assert_eq!(Call::of(request.extensions_mut()).begin_attempt(3), Some(1));
-    let (head, _) = exchange(&kept.layer(), &upstream, request).await;
-    assert_eq!((head.status.as_u16(), upstream.count()), (400, 1));
 }
 
 // X10

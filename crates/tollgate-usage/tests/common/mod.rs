@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http::{Request, Response, response::Parts};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use tollgate_sim::{SimError, script::Scripted};
+use tollgate_sim::{
+    SimError,
+    script::{Reply, Scripted},
+};
 use tollgate_usage::{ResponseBody, UsageRecord, UsageRecorder, UsageRecorderLayer};
 use tower::{Layer, ServiceExt};
 
@@ -137,6 +140,12 @@ pub async fn exchange(
     let response = send(&layer.layer(upstream.clone()), request).await;
     let (parts, body) = response.into_parts();
     (parts, body.collect().await.map(|body| body.to_bytes()))
+}
+
+/// An error of a server that does not know the field which asks for usage.
+pub fn unknown_field(status: u16) -> Reply {
+    Reply::status(status).json(json!({"detail": [{"type": "extra_forbidden",
+        "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}))
 }
 
 /// What must not depend on how the bytes were cut.
