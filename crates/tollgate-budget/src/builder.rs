@@ -258,7 +258,7 @@ impl BudgetBuilder {
             size_classes: self.size_classes,
             shadow: self.shadow,
         };
-        let mut charging = self.charging;
+        let mut charging = self.charging.shadow(self.shadow);
         if let Some(policy) = self.on_drop {
             charging = charging.on_drop(policy);
         }

@@ -324,6 +324,8 @@ pub struct Charging {
     uncapped: Uncapped,
     warned: Arc<AtomicBool>,
     learned: Option<Arc<Learned>>,
+    /// A budget in shadow mode: nothing is written.
+    shadow: bool,
 }
 
 impl Charging {
@@ -341,7 +343,13 @@ impl Charging {
             uncapped: Uncapped::default(),
             warned: Arc::default(),
             learned: None,
+            shadow: false,
         }
+    }
+
+    pub(crate) fn shadow(mut self, on: bool) -> Self {
+        self.shadow = on;
+        self
     }
 
     /// One rule for all.
@@ -414,6 +422,12 @@ impl Charging {
             Uncapped::Warn => {
                 if !self.warned.swap(true, Ordering::Relaxed) {
                     telemetry::uncapped(facts.model.as_deref());
+                }
+            }
+            Uncapped::Write(cap) if self.shadow => {
+                // It is reckoned with, and goes as it is.
+                if let Some((_, capped)) = uncapped::write(&mut parts.clone(), &body, &facts, cap) {
+                    return (body, capped);
                 }
             }
             Uncapped::Write(cap) => {

@@ -27,6 +27,8 @@ pub struct Used {
     pub output: u64,
     /// In 10⁻¹² US dollars; `None`: not known, which is not zero.
     pub money: Option<u64>,
+    /// The part of the money that is for the input, where the output is assumed.
+    pub(crate) input_money: Option<u64>,
     /// The output is assumed, because the request states no cap: a limit that holds less is no reason to refuse it.
     pub assumed: bool,
     /// The request was not read: how many tokens it uses is not known.
@@ -116,6 +118,7 @@ impl Tariff {
         let most = Used {
             assumed,
             money: bill.price().map(|price| most(price, cost.input, output)),
+            input_money: bill.price().map(|price| most(price, cost.input, 0)),
             ..Used::tokens(cost.input, output)
         };
         (most, bill)
@@ -176,6 +179,7 @@ impl Bill {
             output: known(output, most.output),
             assumed: false,
             money,
+            input_money: None,
             unread: false,
         })
     }

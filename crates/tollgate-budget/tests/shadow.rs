@@ -9,7 +9,7 @@ use http::Response;
 use http_body_util::BodyExt;
 use support::{at_once, chat, stack};
 use tokio::time::Instant;
-use tollgate_budget::{Budget, BudgetBuilder, ChargeProfile, Limit};
+use tollgate_budget::{Budget, BudgetBuilder, ChargeProfile, Charging, Limit, Uncapped};
 use tollgate_sim::script::{Reply, Scripted};
 use tower::ServiceExt;
 
@@ -82,4 +82,31 @@ async fn what_passes_in_shadow_mode_is_byte_for_byte_what_passes_without_a_budge
             .collect::<Vec<_>>()
     };
     assert_eq!(sent(&shadowed), sent(&bare));
+}
+
+// X08
+#[tokio::test(start_paused = true)]
+async fn in_shadow_mode_a_cap_is_reckoned_with_and_not_written() {
+    let sent = |shadow| async move {
+        let upstream = Scripted::by(|_| Reply::status(500));
+        let budget = limits()
+            .charging(Charging::all(ChargeProfile::sum()).uncapped(Uncapped::Write(321)))
+            .shadow(shadow)
+            .build()
+            .unwrap();
+        at_once(stack(&budget, &upstream), 1, || chat(40, None)).await;
+        let body = upstream.attempts()[0].body.clone();
+        (
+            String::from_utf8_lossy(&body).into_owned(),
+            budget.snapshot().limits[1].used,
+        )
+    };
+    let (written, used) = sent(false).await;
+    assert!(written.contains("321"), "{written}");
+    let (as_it_came, as_if) = sent(true).await;
+    assert!(!as_it_came.contains("321"), "{as_it_came}");
+    assert_eq!(
+        as_if, used,
+        "the books are those of a budget that writes it"
+    );
 }

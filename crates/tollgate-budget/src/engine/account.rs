@@ -22,6 +22,8 @@ pub(crate) struct Take {
     pub(crate) units: u64,
     unsent: bool,
     span: Span,
+    /// The limit that it was booked under.
+    amount: u64,
     /// Our own units in the book when it was sent, and all that were ever taken by then.
     own_at_send: u128,
     total_at_send: u128,
@@ -102,6 +104,17 @@ impl Account {
         self.book.capacity(self.rate)
     }
 
+    /// Whether so many units would fit but for what the provider has said, which may be otherwise tomorrow.
+    pub(crate) fn could_hold(&self, units: u64) -> bool {
+        self.ceiling.is_some_and(|amount| {
+            let told = Rate {
+                amount,
+                ..self.rate
+            };
+            units <= self.book.capacity(told)
+        })
+    }
+
     pub(crate) fn used(&mut self, now: Nanos) -> u128 {
         self.book.used(now, self.rate) + self.unsent
     }
@@ -149,6 +162,7 @@ impl Account {
                 lo: now,
                 hi: now.saturating_add(way),
             };
+            take.amount = self.rate.amount;
             self.book.take(now, self.rate, take.span, take.units);
             if let Some(taken) = &mut self.taken {
                 taken.add(now, take.units);
@@ -167,11 +181,18 @@ impl Account {
     /// It is known when it arrived.
     pub(crate) fn date(&mut self, now: Nanos, span: Span, take: &mut Take) {
         if span != take.span && !take.unsent {
-            let units = take.units;
-            self.book
-                .change(now, self.rate, (take.span, units), (span, units));
-            take.span = span;
+            self.rebook(now, span, take.units, take);
         }
+    }
+
+    fn rebook(&mut self, now: Nanos, span: Span, units: u64, take: &mut Take) {
+        let was = Rate {
+            amount: take.amount,
+            ..self.rate
+        };
+        let (old, new) = ((take.span, take.units), (span, units));
+        self.book.change(now, self.rate, was, old, new);
+        (take.span, take.units, take.amount) = (span, units, self.rate.amount);
     }
 
     /// More is known of ways, and it is not known yet when this one arrived.
@@ -204,9 +225,7 @@ impl Account {
             if let Some(taken) = &mut self.taken {
                 taken.add(now, units.saturating_sub(take.units));
             }
-            self.book
-                .change(now, self.rate, (take.span, take.units), (take.span, units));
-            take.units = units;
+            self.rebook(now, take.span, units, take);
         }
         less
     }

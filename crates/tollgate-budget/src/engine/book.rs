@@ -196,11 +196,12 @@ impl Book {
         }
     }
 
-    /// An entry is dated anew, or costs more or less than it was booked with.
+    /// An entry, booked at the rate `was`, is dated anew, or costs more or less.
     pub(crate) fn change(
         &mut self,
         now: Nanos,
         rate: Rate,
+        was: Rate,
         (old_span, old): (Span, u64),
         (new_span, new): (Span, u64),
     ) {
@@ -211,13 +212,16 @@ impl Book {
                 bucket.take(now, rate, new - old);
             }
         }
-        let log = |log: &mut Rolling, limit: u64| {
-            log.take_out(now, old_span.hi, old, limit);
+        // More than a limit is spread over windows: it is taken out as it was put in, under the limit of then.
+        let log = |log: &mut Rolling, was: u64, limit: u64| {
+            log.take_out(now, old_span.hi, old, was);
             log.put(now, new_span.hi, new, limit);
         };
         match self {
             Self::Bucket { .. } => {}
-            Self::Rolling(rolling) | Self::Auto { rolling, .. } => log(rolling, rate.amount),
+            Self::Rolling(rolling) | Self::Auto { rolling, .. } => {
+                log(rolling, was.amount, rate.amount);
+            }
             Self::Fixed(fixed) => {
                 fixed.take_out(now, rate, old_span, old);
                 fixed.put(now, rate, new_span, new);
@@ -227,8 +231,8 @@ impl Book {
                 period.put(now, new_span, new);
             }
             Self::Quantised { slice, short, long } => {
-                log(short, quantum(rate, *slice));
-                log(long, rate.amount);
+                log(short, quantum(was, *slice), quantum(rate, *slice));
+                log(long, was.amount, rate.amount);
             }
         }
     }
@@ -270,9 +274,11 @@ impl Book {
             Self::Quantised { long, .. } => long.stranger(now, seen.until, strangers),
             Self::Fixed(fixed) => {
                 if let Some(reset) = seen.reset {
-                    fixed.align(now, rate.period, now.saturating_add(reset));
+                    let (Since::NotBefore(since) | Since::Exactly(since)) = seen.since;
+                    let (lo, hi) = (since.min(seen.until), seen.until);
+                    fixed.align(now, rate.period, Span { lo, hi }, reset);
                 }
-                fixed.correct(now, rate.period, used);
+                fixed.correct(now, rate.period, seen.until, used);
             }
         }
     }

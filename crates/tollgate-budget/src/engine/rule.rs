@@ -128,6 +128,9 @@ impl Rule {
             Unit::Requests => cost.requests,
             Unit::Images => cost.images,
             Unit::Money => match (used.money, self.unpriced) {
+                (Some(money), _) if used.assumed => {
+                    self.assumed(money, used.input_money.unwrap_or(0))
+                }
                 (Some(money), _) => money,
                 (None, Unpriced::Pass) => 0,
                 (None, Unpriced::Refuse) => return Err(Unknown::Price),
@@ -137,8 +140,7 @@ impl Rule {
                 if !used.assumed {
                     return Ok(full);
                 }
-                let stated = self.used(&Used { output: 0, ..*used });
-                full.min(stated.max(self.rate.amount))
+                self.assumed(full, self.used(&Used { output: 0, ..*used }))
             }
             _ => match self.weights {
                 // Nothing was read from a cache yet, or the provider's rule has left it out already.
@@ -146,6 +148,15 @@ impl Rule {
                 None => plain(self.unit, cost.tokens, cost.input, cost.output),
             },
         })
+    }
+
+    /// What is reserved of `full` where all but `stated` is assumed: no more of that than the limit holds.
+    fn assumed(&self, full: u64, stated: u64) -> u64 {
+        let holds = match self.enforcement {
+            Enforcement::Bucket { burst: Some(burst) } => burst.min(self.rate.amount),
+            _ => self.rate.amount,
+        };
+        full.min(stated.max(holds))
     }
 
     /// What a request took in the end that had taken so much at first.

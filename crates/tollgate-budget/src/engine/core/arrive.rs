@@ -7,8 +7,8 @@ use tollgate_core::{
 };
 
 use super::{
-    Arrival, Arrived, Asked, Blocker, Core, Entry, Fit, Lane, Look, PROBE, Phase, index_of,
-    ticket_of,
+    Arrival, Arrived, Asked, Blocker, Core, DOUBLINGS, Entry, Fit, Lane, Look, PROBE, Phase, Probe,
+    index_of, ticket_of,
 };
 use crate::{
     charging::Cost,
@@ -114,7 +114,7 @@ impl Core {
         let fit = self.fit(now, id);
         match fit {
             Fit::Never(account) => {
-                return Turn::Refused(self.refusal(Reason::NeverFits, Some(account), None));
+                return Turn::Refused(self.too_large(id, account));
             }
             Fit::Refuse(account, at) => {
                 let wait = Some(at.saturating_sub(now));
@@ -378,7 +378,16 @@ impl Core {
             return look(now);
         }
         if self.bounds.learn && !lane.learner.done() {
-            return look(NEVER);
+            // While nothing is heard, twice as many may go each usual period: what never answers holds up nobody for ever.
+            let patience = Probe::Since {
+                since: lane.began,
+                time: self.bounds.usual.saturating_mul(DOUBLINGS),
+                widens: true,
+            };
+            return match patience.most(now) {
+                (most, _) if in_flight < most => look(now),
+                (_, until) => look(until),
+            };
         }
         match probe.most(now) {
             (most, _) if in_flight < most => Look {
@@ -462,6 +471,19 @@ impl Core {
             rule: of.rule,
             review,
         })
+    }
+
+    /// The refusal of a request that the limit cannot hold: for good, if it is more than was told.
+    pub(super) fn too_large(&self, id: usize, account: u32) -> Refused {
+        let of = &self.accounts[account as usize];
+        let takes = &mut self.entries[id].takes.iter();
+        let units = takes.find(|take| take.account == account);
+        let units = units.map_or(0, |take| take.units);
+        if of.could_hold(units) {
+            let wait = Some(of.rate.period);
+            return self.refusal(Reason::WaitTooLong, Some(account), wait);
+        }
+        self.refusal(Reason::NeverFits, Some(account), None)
     }
 
     pub(super) fn refusal(

@@ -138,19 +138,8 @@ impl Core {
         if let Some(&lane) = self.lane_of.get(&key) {
             return lane;
         }
-        if self.lane_of.len() >= self.bounds.keys {
-            let (lanes, free) = (&mut self.lanes, &mut self.free_lanes);
-            self.lane_of.retain(|key, &mut id| {
-                let lane = &mut lanes[id as usize];
-                let keep = *key == (None, None) || lane.entries > 0 || !lane.gate.is_open(now);
-                if !keep {
-                    free.push(id);
-                }
-                keep
-            });
-            if self.lane_of.len() >= self.bounds.keys {
-                return 0;
-            }
+        if self.lane_of.len() >= self.bounds.keys && !self.evict_lanes(now) {
+            return 0;
         }
         let lane = Lane {
             model: key.0.clone(),
@@ -169,6 +158,39 @@ impl Core {
         };
         self.lane_of.insert(key, id);
         id
+    }
+
+    /// Forgets a few lanes that nobody uses, whose gate is open and whose learned limits owe nothing.
+    fn evict_lanes(&mut self, now: Nanos) -> bool {
+        let all = self.lanes.len();
+        let mut idle = Vec::new();
+        for _ in 0..LOOK.min(all) {
+            self.lane_hand = (self.lane_hand + 1) % all;
+            let lane = &mut self.lanes[self.lane_hand];
+            let mut learned = lane.learned.iter();
+            let owes = |&id: &u32| !self.accounts[id as usize].is_idle(now);
+            // The first is that of all who name no model.
+            if self.lane_hand > 0
+                && lane.entries == 0
+                && lane.gate.is_open(now)
+                && !learned.any(owes)
+            {
+                idle.push(self.lane_hand as u32);
+            }
+        }
+        if idle.is_empty() {
+            return false;
+        }
+        let before = self.lane_of.len();
+        let free = &mut self.free_lanes;
+        self.lane_of.retain(|_, lane| {
+            let keep = !idle.contains(lane);
+            if !keep {
+                free.push(*lane);
+            }
+            keep
+        });
+        self.lane_of.len() < before
     }
 
     pub(super) fn learn(&mut self, now: Nanos, lane: u32, stated: &[Stated]) {

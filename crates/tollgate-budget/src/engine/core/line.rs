@@ -25,6 +25,9 @@ impl Core {
         }
         let lane = &mut self.lanes[entry.lane as usize];
         lane.gate.pass(now, if step == 0 { STEP } else { step });
+        if lane.in_flight == 0 {
+            lane.began = now;
+        }
         lane.in_flight += 1;
         self.in_flight += 1;
         if let Some(time) = self.probe {
@@ -124,7 +127,7 @@ impl Core {
                     }
                 }
                 Fit::Never(account) => {
-                    let refused = self.refusal(Reason::NeverFits, Some(account), None);
+                    let refused = self.too_large(id, account);
                     self.out_of_line(id, Phase::Refused(refused), wakes);
                 }
                 Fit::Review(account, at) => {

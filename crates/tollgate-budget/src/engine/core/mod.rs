@@ -191,6 +191,8 @@ struct Lane {
     /// What the last answer stated: the limit, and what was left of it.
     stated: Vec<(Unit, u64, u64)>,
     in_flight: u32,
+    /// Since when one or more are in flight.
+    began: Nanos,
     /// Requests of it, waiting or in flight.
     entries: u32,
     parked: Vec<u32>,
@@ -324,6 +326,8 @@ pub(crate) struct Core {
     lanes: Vec<Lane>,
     free_lanes: Vec<u32>,
     lane_of: HashMap<LaneKey, u32>,
+    /// Where the search for idle lanes goes on.
+    lane_hand: usize,
     skew: Skew,
     /// Requests that were sent.
     turns: u64,
@@ -378,6 +382,7 @@ impl Core {
             lanes: vec![Lane::default()],
             free_lanes: Vec::new(),
             lane_of: HashMap::from([((None, None), 0)]),
+            lane_hand: 0,
             skew: Skew::default(),
             turns: 0,
             said: Vec::new(),

@@ -1,8 +1,10 @@
 //! Keys without end, and providers that state what cannot be.
 use std::time::Duration;
 
+use tollgate_core::extensions::Reason;
+
 use super::*;
-use crate::limit::Limit;
+use crate::{limit::Limit, used::Used};
 
 const MINUTE: Nanos = 60 * SECOND;
 
@@ -168,5 +170,147 @@ fn what_keys_without_a_place_have_spent_is_put_back_where_they_share_it() {
             after.keyed.contains_key(&(0, place)),
             "the first has its own"
         );
+    }
+}
+
+#[test]
+fn a_provider_that_does_not_answer_holds_up_nobody_for_ever() {
+    let mut core = core([], |bounds| bounds.learn = true);
+    let arrival = for_model("mute");
+    let wakes = &mut Vec::new();
+    let mut in_flight = 0;
+    for (minutes, most) in [(0, 16), (1, 32), (2, 64), (3, 128)] {
+        let now = minutes * MINUTE;
+        while let Arrived::Admitted(ticket) = core.arrive(now, &arrival, wakes) {
+            core.sent(now, ticket, wakes);
+            in_flight += 1;
+        }
+        // The last one waits; it goes first in the next minute.
+        assert_eq!(in_flight, most, "after {minutes} minutes");
+        assert_eq!(core.next, now + MINUTE);
+        core.tick(now + MINUTE, wakes);
+        in_flight += 1;
+    }
+}
+
+#[test]
+fn a_limit_that_headers_have_lowered_refuses_nothing_for_good() {
+    let limit = Limit::tokens(1000).per(Duration::from_secs(60));
+    let mut core = core([limit], |_| {});
+    let lowered = Stated {
+        unit: Unit::Tokens,
+        window: Some(MINUTE),
+        ..requests(100, 10.0, 6 * SECOND)
+    };
+    answered(&mut core, 0, &of(1, 10), &[lowered]);
+    let mut refused = |tokens| {
+        let arrived = core.arrive(SECOND, &of(1, tokens), &mut Vec::new());
+        let Arrived::Refused(refused) = arrived else {
+            panic!("{tokens} tokens do not fit");
+        };
+        refused
+    };
+    let now = refused(500);
+    assert_eq!(now.reason, Reason::WaitTooLong);
+    assert_eq!(now.retry_after, Some(Duration::from_secs(60)));
+    assert_eq!(refused(1001).reason, Reason::NeverFits);
+}
+
+#[test]
+fn what_was_booked_under_another_limit_is_given_back_whole() {
+    let limit = || Limit::tokens(100).per(Duration::from_secs(60)).named("it");
+    for enforcement in [
+        Enforcement::Auto,
+        Enforcement::Rolling,
+        Enforcement::Quantised {
+            slice: Duration::from_secs(6),
+        },
+    ] {
+        for changed in [30, 300] {
+            let limit = limit().enforcement(enforcement);
+            let mut core = core([limit], |bounds| bounds.run_alone = true);
+            let wakes = &mut Vec::new();
+            let Arrived::Admitted(ticket) = core.arrive(0, &of(1, 250), wakes) else {
+                panic!("it goes alone");
+            };
+            core.sent(0, ticket, wakes);
+            core.set_limit(SECOND, "it", |_| true, changed, wakes)
+                .unwrap();
+            let head = Head {
+                stated: &[],
+                processing: Some(MILLI),
+                refusal: None,
+            };
+            core.head(2 * SECOND, ticket, head, wakes);
+            core.set_limit(2 * SECOND, "it", |_| true, 100, wakes)
+                .unwrap();
+            let back = crate::store::Settlement::AllBack;
+            core.settle(3 * SECOND, ticket, back, wakes);
+            for now in [3, 70, 130, 190] {
+                let used = core.accounts[0].used(now * SECOND);
+                assert_eq!(used, 0, "{enforcement:?}, {changed}, after {now} s");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_whose_learned_limit_is_in_use_is_not_forgotten_for_others() {
+    let mut core = core([], |bounds| {
+        bounds.learn = true;
+        bounds.keys = 3;
+    });
+    let known = for_model("known");
+    for used in 1..=3 {
+        let now = used * 10 * MILLI;
+        let stated = requests(100, used as f64, used * MINUTE / 100);
+        answered(&mut core, now, &known, &[stated]);
+    }
+    let learned = |core: &Core| core.lanes.iter().any(|lane| !lane.learned.is_empty());
+    assert!(learned(&core));
+    for n in 0..50 {
+        assert!(goes(&mut core, SECOND, &for_model(&format!("model {n}"))));
+        assert!(core.lane_of.len() <= 3);
+    }
+    let lane = core.lane_of[&(known.model.clone(), None)];
+    assert_eq!(core.lanes[lane as usize].learned.len(), 1);
+    // Two minutes later nothing is owed any more.
+    for n in 0..50 {
+        goes(&mut core, 2 * MINUTE, &for_model(&format!("model {n}")));
+    }
+    assert!(!core.lane_of.contains_key(&(known.model, None)));
+}
+
+#[test]
+fn an_assumed_output_is_no_reason_to_refuse_a_limit_of_money_or_a_small_burst() {
+    let money = Limit::money("0.01".parse().unwrap())
+        .per_minute()
+        .scope(Scope::Principal);
+    let burst = Limit::tokens(1000)
+        .per_minute()
+        .scope(Scope::Principal)
+        .enforcement(Enforcement::Bucket { burst: Some(100) });
+    let used = Used {
+        input: 10,
+        output: 4096,
+        money: Some(41_000_000_000),
+        input_money: Some(25_000_000),
+        assumed: true,
+        ..Used::default()
+    };
+    let assumed = Cost::request().using(used);
+    let stated = Cost::request().using(Used {
+        assumed: false,
+        ..used
+    });
+    for limit in [money, burst] {
+        let mut core = core([limit], |_| {});
+        let mut arrival = of(1, 0);
+        arrival.cost = stated;
+        let arrived = core.arrive(0, &arrival, &mut Vec::new());
+        assert!(matches!(arrived, Arrived::Refused(_)), "it is stated");
+        arrival.cost = assumed;
+        assert!(goes(&mut core, 0, &arrival));
+        assert!(!goes(&mut core, 0, &arrival), "it holds all of it");
     }
 }
