@@ -17,7 +17,7 @@ const SIGNS: [&str; 6] = [
 /// use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 /// use tollgate_core::body::signed;
 ///
-/// let sigv4 = HeaderValue::from_static("AWS4-HMAC-SHA256 Credential=…");
+/// let sigv4 = HeaderValue::from_static("AWS4-HMAC-SHA256 Credential=AKID");
 /// assert!(signed(&HeaderMap::from_iter([(AUTHORIZATION, sigv4)]), None));
 /// assert!(!signed(&HeaderMap::new(), Some("key=1")));
 /// ```
