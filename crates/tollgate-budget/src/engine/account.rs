@@ -59,7 +59,7 @@ pub(crate) struct Account {
     pub(crate) reserved: u128,
     /// Units that requests in the queue will take.
     pub(crate) backlog: u128,
-    /// Flows that wait for it, and for nothing that others wait for.
+    /// Lines that wait for it, and for nothing that others wait for.
     pub(crate) parked: Vec<u32>,
     /// Units of requests that are admitted and not sent.
     unsent: u128,

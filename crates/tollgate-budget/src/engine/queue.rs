@@ -1,14 +1,18 @@
 //! Who goes next: start-time fair queueing.
 //!
-//! Waiting requests form flows (one for each principal, priority, lane and, by choice, size). Within a flow it is first in, first out.
-//! Between flows the one goes first whose share is furthest behind: a request's tag is its flow's last tag plus what the
-//! one before it cost, in the scarcest of the limits, divided by the flow's weight; a flow that comes new starts at the
-//! tag that was served last, so nobody saves up while idle. Weights are shares: nobody starves.
+//! Waiting requests form flows (one for each principal, priority and, by choice, size), and a flow has a line for each
+//! lane: whoever names five models has five lines, and one share. Within a line it is first in, first out, and so it is
+//! between the lines of a flow.
 //!
-//! A flow whose head waits for a limit of its own (a user's, a model's) is parked until that limit has room, and holds
+//! Between flows the one goes first whose share is furthest behind: a flow's tag is that of its last request that was
+//! *served* plus what that one cost, in the scarcest of the limits, divided by the flow's weight; a flow that comes new
+//! starts at the tag that was served last, so nobody saves up while idle. Who leaves unserved has cost nothing. Weights
+//! are shares: nobody starves.
+//!
+//! A line whose head waits for a limit of its own (a user's, a model's) is parked until that limit has room, and holds
 //! up nobody else.
 //!
-//! Entries are removed from the middle by a mark; a flow's deque is swept when most of it is marked.
+//! Entries are removed from the middle by a mark; a line's deque is swept when most of it is marked.
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     hash::Hash,
@@ -16,12 +20,11 @@ use std::{
 
 use super::rate::Nanos;
 
-/// Whose requests wait in one line.
+/// Whose requests have one share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FlowKey {
     pub(crate) principal: Option<u64>,
     pub(crate) weight: u32,
-    pub(crate) lane: u32,
     /// Where like is kept with like ([`size_classes`](crate::BudgetBuilder::size_classes)).
     pub(crate) size: u8,
 }
@@ -29,14 +32,13 @@ pub(crate) struct FlowKey {
 /// Where an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) flow: u32,
+    line: u32,
     seq: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     seq: u64,
-    tag: u128,
     ticket: u64,
     share: u64,
     gone: bool,
@@ -44,19 +46,29 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spot {
-    Idle,
-    Ready(u128, u64),
+    Empty,
+    Ready(u64),
     Parked(Nanos),
+}
+
+#[derive(Debug)]
+struct Line {
+    flow: u32,
+    lane: u32,
+    entries: VecDeque<Entry>,
+    alive: usize,
+    spot: Spot,
 }
 
 #[derive(Debug)]
 struct Flow {
     key: FlowKey,
-    line: VecDeque<Entry>,
     alive: usize,
     backlog: u128,
-    finish: u128,
-    spot: Spot,
+    /// Of the request of it that is served next.
+    tag: u128,
+    /// Its place in the order, while one of its lines is ready.
+    seat: Option<(u128, u64)>,
 }
 
 /// The lines, and who is first.
@@ -65,7 +77,14 @@ pub(crate) struct Queue {
     flows: Vec<Flow>,
     free: Vec<u32>,
     index: HashMap<FlowKey, u32>,
+    lines: Vec<Line>,
+    free_lines: Vec<u32>,
+    line_of: HashMap<(u32, u32), u32>,
+    /// Flows that have a line that is ready: tag, and when the first in it came.
     ready: BTreeSet<(u128, u64, u32)>,
+    /// Lines that are ready: flow, when the first in it came, line.
+    heads: BTreeSet<(u32, u64, u32)>,
+    /// Lines.
     parked: BTreeSet<(Nanos, u32)>,
     virtual_time: u128,
     seq: u64,
@@ -89,31 +108,32 @@ impl Queue {
     }
 
     /// Puts a request at the end of its line. `share`: what it costs of the scarcest limit, in 2^-32.
-    pub(crate) fn push(&mut self, key: FlowKey, ticket: u64, share: u64) -> Place {
-        let id = self.flow(key);
+    pub(crate) fn push(&mut self, key: FlowKey, lane: u32, ticket: u64, share: u64) -> Place {
+        let id = self.line(key, lane);
         let seq = self.seq;
         self.seq += 1;
-        let virtual_time = self.virtual_time;
-        let flow = &mut self.flows[id as usize];
-        let tag = virtual_time.max(flow.finish);
-        flow.finish = tag + (u128::from(share) << 8) / u128::from(key.weight.max(1));
-        flow.line.push_back(Entry {
+        let line = &mut self.lines[id as usize];
+        line.entries.push_back(Entry {
             seq,
-            tag,
             ticket,
             share,
             gone: false,
         });
+        line.alive += 1;
+        let first = line.alive == 1;
+        let flow = &mut self.flows[line.flow as usize];
         flow.alive += 1;
         flow.backlog += u128::from(share);
         if flow.alive == 1 {
+            flow.tag = flow.tag.max(self.virtual_time);
             self.weights += u64::from(key.weight);
-            flow.spot = Spot::Ready(tag, seq);
-            self.ready.insert((tag, seq, id));
+        }
+        if first {
+            self.seat(id);
         }
         self.len += 1;
         self.backlog += u128::from(share);
-        Place { flow: id, seq }
+        Place { line: id, seq }
     }
 
     /// The part of all that waits which goes before a new request of this flow, as a fraction.
@@ -127,31 +147,32 @@ impl Queue {
         (part.min(self.backlog), self.backlog)
     }
 
-    /// The flow that is first, and the request that is first in it.
+    /// The line that is first, and the request that is first in it.
     pub(crate) fn first(&self) -> Option<(u32, u64)> {
-        let &(_, _, id) = self.ready.first()?;
-        let head = self.flows[id as usize].line.front()?;
-        Some((id, head.ticket))
+        let &(_, seq, flow) = self.ready.first()?;
+        let &(_, _, line) = self.heads.range((flow, seq, 0)..).next()?;
+        let head = self.lines[line as usize].entries.front()?;
+        Some((line, head.ticket))
     }
 
     /// Any request that waits.
     pub(crate) fn any(&self) -> Option<u64> {
-        let id = match self.ready.first() {
-            Some(&(_, _, id)) => id,
-            None => self.parked.first()?.1,
-        };
-        Some(self.flows[id as usize].line.front()?.ticket)
+        let parked = || self.parked.first().map(|&(_, line)| line);
+        let line = self.first().map(|(line, _)| line).or_else(parked)?;
+        Some(self.lines[line as usize].entries.front()?.ticket)
     }
 
-    /// The head of this flow has been served.
+    /// The head of this line has been served.
     pub(crate) fn pop(&mut self, id: u32) {
-        let flow = &mut self.flows[id as usize];
-        let Some(head) = flow.line.front() else {
+        let line = &self.lines[id as usize];
+        let Some(head) = line.entries.front() else {
             return;
         };
-        self.virtual_time = self.virtual_time.max(head.tag);
+        let flow = &mut self.flows[line.flow as usize];
+        self.virtual_time = self.virtual_time.max(flow.tag);
+        flow.tag += (u128::from(head.share) << 8) / u128::from(flow.key.weight.max(1));
         let place = Place {
-            flow: id,
+            line: id,
             seq: head.seq,
         };
         self.remove(place);
@@ -159,72 +180,106 @@ impl Queue {
 
     /// Takes a request out, wherever it stands.
     pub(crate) fn remove(&mut self, place: Place) {
-        let Some(flow) = self.flows.get_mut(place.flow as usize) else {
+        let Some(line) = self.lines.get_mut(place.line as usize) else {
             return;
         };
-        let Ok(at) = flow.line.binary_search_by_key(&place.seq, |e| e.seq) else {
+        let Ok(at) = line.entries.binary_search_by_key(&place.seq, |e| e.seq) else {
             return;
         };
-        let entry = &mut flow.line[at];
+        let entry = &mut line.entries[at];
         if entry.gone {
             return;
         }
         entry.gone = true;
         let share = u128::from(entry.share);
+        line.alive -= 1;
+        while line.entries.front().is_some_and(|entry| entry.gone) {
+            line.entries.pop_front();
+        }
+        if line.entries.len() > 2 * line.alive + 32 {
+            line.entries.retain(|entry| !entry.gone);
+        }
+        let flow = &mut self.flows[line.flow as usize];
         flow.backlog -= share;
         flow.alive -= 1;
         self.backlog -= share;
         self.len -= 1;
-        while flow.line.front().is_some_and(|entry| entry.gone) {
-            flow.line.pop_front();
+        let (idle, weight) = (flow.alive == 0, flow.key.weight);
+        if at == 0 {
+            self.seat(place.line);
         }
-        if flow.line.len() > 2 * flow.alive + 32 {
-            flow.line.retain(|entry| !entry.gone);
-        }
-        if at == 0 || flow.alive == 0 {
-            self.seat(place.flow);
+        if idle {
+            self.weights -= u64::from(weight);
+            self.forget_idle();
         }
     }
 
-    /// Puts a flow where its head belongs.
-    fn seat(&mut self, id: u32) {
-        let flow = &mut self.flows[id as usize];
-        match flow.spot {
-            Spot::Idle => {}
-            Spot::Ready(tag, seq) => {
-                self.ready.remove(&(tag, seq, id));
+    /// Takes a line out of the order.
+    fn unseat(&mut self, id: u32) {
+        let line = &mut self.lines[id as usize];
+        match std::mem::replace(&mut line.spot, Spot::Empty) {
+            Spot::Empty => {}
+            Spot::Ready(seq) => {
+                self.heads.remove(&(line.flow, seq, id));
             }
             Spot::Parked(at) => {
                 self.parked.remove(&(at, id));
             }
         }
-        match flow.line.front() {
+    }
+
+    /// Puts a line where its head belongs, or away if there is none.
+    fn seat(&mut self, id: u32) {
+        self.unseat(id);
+        let line = &mut self.lines[id as usize];
+        let flow = line.flow;
+        match line.entries.front() {
             Some(head) => {
-                flow.spot = Spot::Ready(head.tag, head.seq);
-                self.ready.insert((head.tag, head.seq, id));
+                line.spot = Spot::Ready(head.seq);
+                self.heads.insert((flow, head.seq, id));
             }
             None => {
-                flow.spot = Spot::Idle;
-                self.weights -= u64::from(flow.key.weight);
-                self.forget_idle();
+                line.entries = VecDeque::new();
+                self.line_of.remove(&(flow, line.lane));
+                self.free_lines.push(id);
             }
         }
+        self.rank(flow);
     }
 
-    /// The head of this flow waits for something of its own until `at`; others may pass.
-    pub(crate) fn park(&mut self, id: u32, at: Nanos) {
+    /// Puts a flow where the first of its lines that are ready belongs.
+    fn rank(&mut self, id: u32) {
+        let first = self.heads.range((id, 0, 0)..).next();
+        let first = first.filter(|&&(flow, ..)| flow == id);
         let flow = &mut self.flows[id as usize];
-        if let Spot::Ready(tag, seq) = flow.spot {
+        let seat = first.map(|&(_, seq, _)| (flow.tag, seq));
+        if seat == flow.seat {
+            return;
+        }
+        if let Some((tag, seq)) = std::mem::replace(&mut flow.seat, seat) {
             self.ready.remove(&(tag, seq, id));
-            flow.spot = Spot::Parked(at);
-            self.parked.insert((at, id));
+        }
+        if let Some((tag, seq)) = seat {
+            self.ready.insert((tag, seq, id));
         }
     }
 
-    /// What this flow waited for may have come.
+    /// The head of this line waits for something of its own until `at`; others may pass.
+    pub(crate) fn park(&mut self, id: u32, at: Nanos) {
+        if matches!(self.lines[id as usize].spot, Spot::Ready(_)) {
+            self.unseat(id);
+            let line = &mut self.lines[id as usize];
+            line.spot = Spot::Parked(at);
+            self.parked.insert((at, id));
+            let flow = line.flow;
+            self.rank(flow);
+        }
+    }
+
+    /// What this line waited for may have come.
     pub(crate) fn unpark(&mut self, id: u32) {
-        let parked = |flow: &Flow| matches!(flow.spot, Spot::Parked(_));
-        if self.flows.get(id as usize).is_some_and(parked) {
+        let parked = |line: &Line| matches!(line.spot, Spot::Parked(_));
+        if self.lines.get(id as usize).is_some_and(parked) {
             self.seat(id);
         }
     }
@@ -238,7 +293,7 @@ impl Queue {
         }
     }
 
-    /// When the first of the parked flows may go on.
+    /// When the first of the parked lines may go on.
     pub(crate) fn next_due(&self) -> Option<Nanos> {
         self.parked.first().map(|&(at, _)| at)
     }
@@ -249,24 +304,31 @@ impl Queue {
         }
         let flow = Flow {
             key,
-            // Most lines are short where there are many.
-            line: VecDeque::with_capacity(1),
             alive: 0,
             backlog: 0,
-            finish: 0,
-            spot: Spot::Idle,
+            tag: 0,
+            seat: None,
         };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.flows[id as usize] = flow;
-                id
-            }
-            None => {
-                self.flows.push(flow);
-                u32::try_from(self.flows.len() - 1).expect("fewer flows than the queue is long")
-            }
-        };
+        let id = place(&mut self.flows, &mut self.free, flow);
         self.index.insert(key, id);
+        id
+    }
+
+    fn line(&mut self, key: FlowKey, lane: u32) -> u32 {
+        let flow = self.flow(key);
+        if let Some(&id) = self.line_of.get(&(flow, lane)) {
+            return id;
+        }
+        let line = Line {
+            flow,
+            lane,
+            // Most lines are short where there are many.
+            entries: VecDeque::with_capacity(1),
+            alive: 0,
+            spot: Spot::Empty,
+        };
+        let id = place(&mut self.lines, &mut self.free_lines, line);
+        self.line_of.insert((flow, lane), id);
         id
     }
 
@@ -278,19 +340,33 @@ impl Queue {
             return;
         }
         self.idled = 0;
-        let busy = self.ready.len() + self.parked.len();
-        let all = self.index.len() - busy > MOST_IDLE;
-        let (flows, free, now) = (&mut self.flows, &mut self.free, self.virtual_time);
+        let flows = &self.flows;
+        let idle = |&&id: &&u32| flows[id as usize].alive == 0;
+        let all = self.index.values().filter(idle).count() > MOST_IDLE;
+        let (free, now) = (&mut self.free, self.virtual_time);
         self.index.retain(|_, &mut id| {
-            let flow = &mut flows[id as usize];
+            let flow = &flows[id as usize];
             // A flow that has had more than its share is remembered, or it would come back with a clean sheet.
-            let keep = flow.spot != Spot::Idle || (flow.finish > now && !all);
+            let keep = flow.alive > 0 || (flow.tag > now && !all);
             if !keep {
-                flow.line = VecDeque::new();
                 free.push(id);
             }
             keep
         });
+    }
+}
+
+/// Puts one where there is room.
+fn place<T>(all: &mut Vec<T>, free: &mut Vec<u32>, one: T) -> u32 {
+    match free.pop() {
+        Some(id) => {
+            all[id as usize] = one;
+            id
+        }
+        None => {
+            all.push(one);
+            u32::try_from(all.len() - 1).expect("fewer than the queue is long")
+        }
     }
 }
 
@@ -304,7 +380,6 @@ mod tests {
         FlowKey {
             principal: Some(principal),
             weight,
-            lane: 0,
             size: 0,
         }
     }
@@ -319,10 +394,10 @@ mod tests {
     fn two_flows_take_turns_by_what_they_cost() {
         let mut queue = Queue::default();
         for n in 0..4 {
-            queue.push(key(1, 1), n, 1000);
+            queue.push(key(1, 1), 0, n, 1000);
         }
         for n in 10..14 {
-            queue.push(key(2, 1), n, 2000);
+            queue.push(key(2, 1), 0, n, 2000);
         }
         let order: Vec<_> = std::iter::from_fn(|| serve(&mut queue)).collect();
         assert_eq!(order, [0, 10, 1, 2, 11, 3, 12, 13]);
@@ -333,8 +408,8 @@ mod tests {
     fn a_weight_is_a_share_and_nobody_starves() {
         let mut queue = Queue::default();
         for n in 0..100 {
-            queue.push(key(1, 16), n, 1000);
-            queue.push(key(2, 1), 1000 + n, 1000);
+            queue.push(key(1, 16), 0, n, 1000);
+            queue.push(key(2, 1), 0, 1000 + n, 1000);
         }
         let low = (0..85).filter(|_| serve(&mut queue) >= Some(1000)).count();
         assert!((4..=6).contains(&low), "{low} of 85");
@@ -343,8 +418,8 @@ mod tests {
     #[test]
     fn a_parked_flow_holds_up_nobody_and_keeps_its_place() {
         let mut queue = Queue::default();
-        queue.push(key(1, 1), 1, 1000);
-        queue.push(key(2, 1), 2, 1000);
+        queue.push(key(1, 1), 0, 1, 1000);
+        queue.push(key(2, 1), 0, 2, 1000);
         let (flow, _) = queue.first().unwrap();
         queue.park(flow, 50);
         assert_eq!(queue.first().unwrap().1, 2);
@@ -352,6 +427,52 @@ mod tests {
         assert_eq!(queue.first().unwrap().1, 2);
         queue.unpark_due(50);
         assert_eq!(queue.first().unwrap().1, 1);
+    }
+
+    #[test]
+    fn who_leaves_unserved_has_cost_its_flow_nothing() {
+        let mut queue = Queue::default();
+        queue.push(key(2, 1), 0, 0, 1000);
+        let places: Vec<_> = (1..=1000)
+            .map(|n| queue.push(key(1, 1), 0, n, 1000))
+            .collect();
+        for place in places {
+            queue.remove(place);
+        }
+        for n in 0..4 {
+            queue.push(key(2, 1), 0, 2000 + n, 1000);
+            queue.push(key(1, 1), 0, 1000 + n, 1000);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| serve(&mut queue)).collect();
+        assert_eq!(order, [0, 1000, 2000, 1001, 2001, 1002, 2002, 1003, 2003]);
+    }
+
+    #[test]
+    fn whoever_names_five_models_has_one_share() {
+        let mut queue = Queue::default();
+        for n in 0..100 {
+            queue.push(key(1, 1), (n % 5) as u32, n, 1000);
+            queue.push(key(2, 1), 0, 1000 + n, 1000);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| serve(&mut queue)).collect();
+        let (one, two): (Vec<u64>, Vec<u64>) = order.iter().partition(|&&n| n < 1000);
+        assert!(one.is_sorted() && two.is_sorted(), "first in, first out");
+        for (n, pair) in order.chunks(2).enumerate() {
+            assert!(pair[0].abs_diff(pair[1]) == 1000, "{n}: {pair:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_parked_holds_up_no_other_line_of_its_flow() {
+        let mut queue = Queue::default();
+        queue.push(key(1, 1), 0, 1, 1000);
+        queue.push(key(1, 1), 1, 2, 1000);
+        let (line, _) = queue.first().unwrap();
+        queue.park(line, 50);
+        assert_eq!(serve(&mut queue), Some(2));
+        assert_eq!(queue.first(), None);
+        queue.unpark_due(50);
+        assert_eq!(serve(&mut queue), Some(1));
     }
 
     proptest! {
@@ -367,12 +488,12 @@ mod tests {
                 let n = n as u64;
                 for (flow, weight, cost) in [(1, weights.0, one), (2, weights.1, two)] {
                     share.insert(2 * n + flow, (flow, cost));
-                    queue.push(key(flow, weight), 2 * n + flow, cost);
+                    queue.push(key(flow, weight), 0, 2 * n + flow, cost);
                 }
             }
             // A third that comes and goes changes nothing between the two.
             for (n, &cost) in third.iter().enumerate() {
-                queue.push(key(3, 2), 1_000_000 + n as u64, cost);
+                queue.push(key(3, 2), 0, 1_000_000 + n as u64, cost);
             }
             let most = costs.iter().flat_map(|&(one, two)| [one, two]).max().unwrap() as f64;
             let mut served = [0.0, 0.0];
@@ -404,7 +525,7 @@ mod tests {
                 let n = n as u64;
                 match what {
                     0 | 1 => {
-                        let place = queue.push(key(flow, 4), n, share);
+                        let place = queue.push(key(flow, 4), (share % 3) as u32, n, share);
                         waiting.push((flow, n, place));
                     }
                     2 => if let Some(ticket) = serve(&mut queue) {
@@ -424,6 +545,8 @@ mod tests {
             }
             while serve(&mut queue).is_some() {}
             prop_assert_eq!((queue.len(), queue.backlog, queue.weights), (0, 0, 0));
+            prop_assert!(queue.ready.is_empty() && queue.heads.is_empty() && queue.line_of.is_empty());
+            prop_assert_eq!(queue.free_lines.len(), queue.lines.len());
         }
     }
 }

@@ -234,7 +234,8 @@ impl Core {
         for take in &self.entries[id].takes {
             self.accounts[take.account as usize].backlog += u128::from(take.units);
         }
-        let place = self.queue.push(flow, ticket, share);
+        let lane = self.entries[id].lane;
+        let place = self.queue.push(flow, lane, ticket, share);
         self.queue_bytes = self.queue_bytes.saturating_add(bytes);
         if until < NEVER {
             self.deadlines.insert((until, ticket));
@@ -268,7 +269,6 @@ impl Core {
         FlowKey {
             principal: arrival.principal.map(Principal::digest),
             weight: arrival.weight.saturating_mul(boost),
-            lane: self.entries[id].lane,
             size,
         }
     }

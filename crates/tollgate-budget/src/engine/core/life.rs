@@ -355,15 +355,15 @@ impl Core {
         }
     }
 
-    /// Flows that wait for what this request has just let go may try again.
+    /// Lines that wait for what this request has just let go may try again.
     pub(super) fn unpark_of(&mut self, id: usize) {
         let entry = &self.entries[id];
-        let mut flows = std::mem::take(&mut self.lanes[entry.lane as usize].parked);
+        let mut lines = std::mem::take(&mut self.lanes[entry.lane as usize].parked);
         for take in &entry.takes {
-            flows.append(&mut self.accounts[take.account as usize].parked);
+            lines.append(&mut self.accounts[take.account as usize].parked);
         }
-        for flow in flows {
-            self.queue.unpark(flow);
+        for line in lines {
+            self.queue.unpark(line);
         }
     }
 

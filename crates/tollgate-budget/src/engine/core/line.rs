@@ -94,11 +94,11 @@ impl Core {
 
     /// Lets go whoever may go now; when the one who holds up all others may.
     fn grant(&mut self, now: Nanos, wakes: &mut Vec<Waker>) -> Nanos {
-        while let Some((flow, ticket)) = self.queue.first() {
+        while let Some((line, ticket)) = self.queue.first() {
             let id = index_of(ticket);
             match self.fit(now, id) {
                 Fit::Now => {
-                    self.queue.pop(flow);
+                    self.queue.pop(line);
                     self.granted = now;
                     self.admit(now, id);
                     self.out_of_line(id, Phase::Granted, wakes);
@@ -115,13 +115,13 @@ impl Core {
                     blocker,
                     ..
                 } => {
-                    self.queue.park(flow, self.grouped(look_at, grain));
+                    self.queue.park(line, self.grouped(look_at, grain));
                     match blocker {
                         Some(Blocker::Account(account)) => {
-                            push_new(&mut self.accounts[account as usize].parked, flow);
+                            push_new(&mut self.accounts[account as usize].parked, line);
                         }
                         Some(Blocker::Lane(lane)) => {
-                            push_new(&mut self.lanes[lane as usize].parked, flow);
+                            push_new(&mut self.lanes[lane as usize].parked, line);
                         }
                         None => {}
                     }

@@ -483,13 +483,13 @@ fn ticket_of(generation: u32, id: usize) -> u64 {
     u64::from(generation) << 32 | id as u64
 }
 
-/// Adds a flow; one that is there already may come twice, for a while.
-fn push_new(list: &mut Vec<u32>, flow: u32) {
+/// Adds a line; one that is there already may come twice, for a while.
+fn push_new(list: &mut Vec<u32>, line: u32) {
     if list.len() >= 64 && list.len().is_power_of_two() {
         list.sort_unstable();
         list.dedup();
     }
-    if list.last() != Some(&flow) {
-        list.push(flow);
+    if list.last() != Some(&line) {
+        list.push(line);
     }
 }

@@ -137,3 +137,66 @@ proptest! {
         }
     }
 }
+
+/// How often each of the first two users goes, of so many that a bucket lets out.
+fn served(core: &mut Core, waiting: &HashMap<u64, u64>, count: usize) -> [usize; 2] {
+    let (mut now, mut served, mut gone) = (0, [0; 2], Vec::new());
+    while gone.len() < count {
+        now += 10 * MILLI;
+        core.tick(now, &mut Vec::new());
+        for (&ticket, &user) in waiting {
+            if gone.contains(&ticket) || gone.len() == count {
+                continue;
+            }
+            if matches!(poll(core, now, ticket), Heard::Admitted) {
+                core.sent(now, ticket, &mut Vec::new());
+                served[user as usize - 1] += 1;
+                gone.push(ticket);
+            }
+        }
+    }
+    served
+}
+
+/// A full bucket that lets out ten a second.
+fn full_bucket() -> Core {
+    let limit = Limit::requests(10).per(Duration::from_secs(1));
+    let limit = limit.enforcement(Enforcement::Bucket { burst: Some(1) });
+    let mut core = core_of(&[limit], 10_000);
+    sent(&mut core, 0, BOB);
+    core
+}
+
+#[test]
+fn who_leaves_the_queue_unserved_has_lost_nothing_of_its_share() {
+    let mut core = full_bucket();
+    let bobs = waits(&mut core, 0, &arrival(1, BOB));
+    let left: Vec<_> = (0..1000)
+        .map(|_| waits(&mut core, 0, &arrival(1, ALICE)))
+        .collect();
+    for ticket in left {
+        core.leave(0, ticket, &mut Vec::new());
+    }
+    let mut waiting = HashMap::from([(bobs, BOB)]);
+    for _ in 0..40 {
+        for user in [ALICE, BOB] {
+            waiting.insert(waits(&mut core, 0, &arrival(1, user)), user);
+        }
+    }
+    let served = served(&mut core, &waiting, 40);
+    assert!(served[0].abs_diff(served[1]) <= 2, "{served:?}");
+}
+
+#[test]
+fn who_names_five_models_has_one_share_of_what_all_models_share() {
+    let mut core = full_bucket();
+    let mut waiting = HashMap::new();
+    for n in 0..60 {
+        let mut alice = arrival(1, ALICE);
+        alice.model = Some(format!("model-{}", n % 5).into());
+        waiting.insert(waits(&mut core, 0, &alice), ALICE);
+        waiting.insert(waits(&mut core, 0, &arrival(1, BOB)), BOB);
+    }
+    let served = served(&mut core, &waiting, 40);
+    assert!(served[0].abs_diff(served[1]) <= 2, "{served:?}");
+}
