@@ -180,7 +180,11 @@ impl Future for Acquire {
                 }
                 Heard::Review(asked) => {
                     line.ticket = None;
-                    let arrival = line.again.take().expect("kept where limits are reviewed");
+                    let mut arrival = line.again.take().expect("kept where limits are reviewed");
+                    // It comes again, and has waited already.
+                    let longest = memory.look(|core| core.max_wait());
+                    let until = memory.nanos(*asked_at).saturating_add(longest);
+                    arrival.until = arrival.until.min(until);
                     let entered = reviewed(memory, *arrival, &asked)
                         .and_then(|arrival| enter(&this.memory, arrival));
                     match entered {

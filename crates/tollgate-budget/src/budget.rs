@@ -54,7 +54,7 @@ impl Budget {
     }
 
     /// A budget that is told no limits and learns them from the provider's headers, for each model; until the first
-    /// answers come, at most 16 requests for it are in flight.
+    /// answers come, at most 16 requests for it are in flight (and twice as many each minute, if nothing is heard).
     #[must_use]
     pub fn learned() -> Self {
         Self::builder().learn(true).make()

@@ -101,7 +101,8 @@ impl BudgetBuilder {
 
     /// Learns limits from the provider's headers, for each model, beside those that are told. Default: no.
     ///
-    /// Until the first answers to requests for a model have come, at most 16 of them are in flight.
+    /// Until the first answers to requests for a model have come, at most 16 of them are in flight; twice as many for each
+    /// [`learn_period`](Self::learn_period) in which none has taught anything.
     pub fn learn(mut self, learn: bool) -> Self {
         self.learn = learn;
         self

@@ -184,7 +184,10 @@ impl Limit {
     ///
     /// Called from the request's future, without a lock: it may look at the budget, and should answer at once. A
     /// request that waited for another limit when this one was used up is asked about then, and waits again from the
-    /// end of its line if it is let through.
+    /// end of its line if it is let through; both waits together are no longer than one may be.
+    ///
+    /// While it is asked, nothing is reserved: several that are asked at the same time are all shown the same use, and
+    /// if all are let through, all of them overdraw the limit.
     ///
     /// ```
     /// use tollgate_budget::{Decision, Limit, Scope};

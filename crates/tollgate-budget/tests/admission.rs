@@ -9,7 +9,8 @@ use http_body_util::BodyExt;
 use support::{W, at_once, chat, limits, stack};
 use tokio::time::{Instant, sleep};
 use tollgate_budget::{
-    Ask, Budget, BudgetStore, Cost, Enforcement, Limit, Oversized, Scope, TokenBudgetLayer,
+    Ask, Budget, BudgetStore, Cost, Decision, Enforcement, Limit, Oversized, Scope,
+    TokenBudgetLayer,
 };
 use tollgate_core::{
     call::{Call, CallOptions},
@@ -476,4 +477,45 @@ fn wrong_settings_are_refused_with_a_sentence() {
         Budget::in_memory([]).unwrap_err().to_string(),
         "a budget needs a limit, or must learn them"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_again_after_a_review_waits_no_longer_than_one_may_in_all() {
+    let longest = Duration::from_secs(280);
+    let budget = Budget::builder()
+        .limit(Limit::requests(1).per_minute())
+        .limit(
+            Limit::requests(2)
+                .per(Duration::from_secs(86_400))
+                .scope(Scope::Principal)
+                .review(|_| Decision::Allow),
+        )
+        .max_wait(longest)
+        .build()
+        .unwrap();
+    let begun = Instant::now();
+    let call = |user: u64| {
+        let ask = Ask::new(Cost::request()).principal(Principal::from_digest(user));
+        let call = budget.acquire(ask);
+        tokio::spawn(async move {
+            let end = call.await.map(|held| drop(held.send()));
+            (end.err().map(|refused| refused.reason), begun.elapsed())
+        })
+    };
+    let mut calls = Vec::new();
+    // The first goes at once. Two others go before the third and fourth, which are asked about then, and wait again.
+    for user in [1, 1, 1, 1, 2, 3] {
+        calls.push(call(user));
+        sleep(Duration::from_secs(1)).await;
+    }
+    let mut seen = Vec::new();
+    for call in calls {
+        seen.push(call.await.unwrap());
+    }
+    let latest = longest + Duration::from_secs(6);
+    assert!(seen.iter().all(|(_, at)| *at <= latest), "{seen:?}");
+    let refused = seen
+        .iter()
+        .filter(|seen| seen.0 == Some(Reason::WaitTooLong));
+    assert_eq!(refused.count(), 1, "{seen:?}");
 }

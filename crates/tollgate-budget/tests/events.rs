@@ -12,7 +12,10 @@ use support::{at_once, chat, stack};
 use tokio::time::sleep;
 use tollgate_budget::{Budget, Enforcement, Limit};
 use tollgate_core::call::CallOptions;
-use tollgate_sim::script::{Reply, Scripted};
+use tollgate_sim::{
+    Charging, SimProvider,
+    script::{Reply, Scripted},
+};
 use tower::ServiceExt;
 use tracing::{
     Event, Metadata, Subscriber,
@@ -190,4 +193,24 @@ async fn shadow_decisions_are_told() {
     );
     assert_eq!(lines.with("would have been refused").len(), 1);
     assert_eq!(lines.with("request_never_fits").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_charges_otherwise_is_told_under_the_budgets_target() {
+    let (lines, _guard) = listen();
+    let provider = SimProvider::builder()
+        .requests(500)
+        .tokens(100_000)
+        .charging(Charging::PromptOnly)
+        .latency(Duration::from_millis(300))
+        .build();
+    let tokens = Limit::tokens(100_000).per_minute();
+    let budget = Budget::in_memory([Limit::requests(500).per_minute(), tokens]).unwrap();
+    for n in 0..20 {
+        at_once(stack(&budget, &provider), 1, || chat(400, 200 + 50 * n)).await;
+        sleep(Duration::from_millis(200)).await;
+    }
+    let told = lines.with("charges otherwise than its profile says");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("WARN"), "{told:?}");
 }

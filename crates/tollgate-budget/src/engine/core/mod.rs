@@ -433,6 +433,11 @@ impl Core {
         self.unpriced
     }
 
+    /// Nobody waits longer.
+    pub(crate) fn max_wait(&self) -> Nanos {
+        self.bounds.max_wait
+    }
+
     /// What there is to tell.
     pub(crate) fn said(&mut self) -> Vec<Said> {
         std::mem::take(&mut self.said)
