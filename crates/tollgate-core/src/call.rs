@@ -195,6 +195,7 @@ struct Inner {
     /// The total time in nanoseconds; `u64::MAX`: unbounded. Beside the state, as it is asked for often.
     /// A layer further out counts the time between frames.
     watched: AtomicBool,
+    recorded: AtomicBool,
     total: AtomicU64,
     state: Mutex<State>,
 }
@@ -244,6 +245,7 @@ impl Call {
             options,
             total: AtomicU64::new(u64::MAX),
             watched: AtomicBool::new(false),
+            recorded: AtomicBool::new(false),
             state: Mutex::new(state),
         }))
     }
@@ -252,6 +254,15 @@ impl Call {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Whether nobody has asked this before: of several records of one call, the first counts it.
+    ///
+    /// The number of an attempt does not tell, for one that was [taken
+    /// back](Self::take_back_attempt) leaves its number to the next.
+    #[must_use]
+    pub fn first_record(&self) -> bool {
+        !self.0.recorded.swap(true, Ordering::Relaxed)
     }
 
     /// When the first layer saw it.

@@ -14,7 +14,7 @@
 //! usage.output = Count::Exact(500);
 //!
 //! // 600 at 0.15, 400 at 0.075, 500 at 0.60 dollars per million.
-//! let cost = prices.cost("gpt-4o-mini-2024-07-18", &usage);
+//! let cost = prices.cost("gpt-4o-mini", &usage);
 //! assert_eq!(cost, Cost::Exact("0.00042".parse()?));
 //! // A model that is not in the table costs an unknown amount, not nothing.
 //! assert_eq!(prices.cost("unheard-of", &usage), Cost::Unknown);

@@ -149,7 +149,9 @@ pub(crate) fn cost(record: &UsageRecord, prices: &PriceTable) -> Cost {
             usage.output = Count::AtLeast(estimate);
         }
     }
-    let cost = prices.cost_at(model, record.service_tier.as_deref(), &usage);
+    let asked = record.asked().map_or("", |model| model);
+    let tier = record.service_tier.as_deref();
+    let cost = prices.cost_answered(asked, model, tier, &usage);
     // Beside the tokens there are fees; and the input of pictures is dearer than that of text.
     if record.hosted_tools || record.endpoint == Endpoint::Images {
         cost.at_least()

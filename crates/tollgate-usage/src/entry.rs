@@ -56,6 +56,7 @@ impl Entry {
                 RecordKind::Call
             },
             nested,
+            first: !nested && call.first_record(),
             attempt: under_way.unwrap_or(1),
             started: clock::wall(),
             principal: call.principal(),

@@ -54,6 +54,9 @@ pub struct UsageRecord {
     pub kind: RecordKind,
     /// Another recorder further out records the same call, so a sum must leave this one out.
     pub nested: bool,
+    /// The first record of its call, of those that are not [nested](Self::nested): it stands for the
+    /// call in a count of calls.
+    pub first: bool,
     /// The number of the attempt, from 1: the one that was recorded or, for a call, the last one.
     pub attempt: u32,
     /// The attempts of the call before [`attempt`](Self::attempt); none for a record of an attempt.
@@ -125,6 +128,7 @@ impl Default for UsageRecord {
             call: 0,
             kind: RecordKind::Call,
             nested: false,
+            first: true,
             attempt: 1,
             failed_attempts: Vec::new(),
             started: SystemTime::UNIX_EPOCH,
@@ -163,11 +167,13 @@ impl UsageRecord {
     /// the end.
     #[must_use]
     pub fn model(&self) -> Option<&Arc<str>> {
-        let candidate = || self.served_by.as_ref()?.model.as_ref();
-        self.model_served
-            .as_ref()
-            .or_else(candidate)
-            .or(self.model_asked.as_ref())
+        self.model_served.as_ref().or_else(|| self.asked())
+    }
+
+    /// The model that was asked in the end.
+    pub(crate) fn asked(&self) -> Option<&Arc<str>> {
+        let candidate = self.served_by.as_ref().and_then(|by| by.model.as_ref());
+        candidate.or(self.model_asked.as_ref())
     }
 
     /// When the answer had ended, or was given up.

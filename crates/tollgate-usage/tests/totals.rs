@@ -5,9 +5,11 @@ mod common;
 use common::{Kept, asked, chat, exchange, post};
 use serde_json::json;
 use tollgate_core::{
-    call::CallOptions,
+    call::{Call, CallOptions, Skipped},
+    extensions::Recorded,
     price::{Cost, Price, PriceTable, Prices},
     principal::Principal,
+    wire::usage::Count,
 };
 use tollgate_sim::script::{Reply, Scripted};
 use tollgate_usage::{Totals, UsageRecorderLayer, UsageTotals};
@@ -233,4 +235,77 @@ async fn unpriced_calls_are_counted_and_add_nothing_to_the_cost() {
     }
     let all = totals.snapshot().all;
     assert_eq!((all.unpriced, all.cost), (2, "0.001".parse().unwrap()));
+}
+
+/// Tries again, as a fallback does whose first candidate was refused before it was sent.
+async fn refused_first(totals: &UsageTotals, nested: bool) {
+    let upstream = Scripted::new([Reply::status(429), Reply::chat("m", 1, 1)]);
+    let layer = UsageRecorderLayer::new(totals.clone());
+    let mut request = chat(json!({}));
+    let call = Call::of(request.extensions_mut());
+    if nested {
+        request.extensions_mut().insert(Recorded);
+    }
+    for refused in [true, false] {
+        assert_eq!(call.begin_attempt(2), Some(1));
+        let _ = exchange(&layer, &upstream, request.clone()).await.1;
+        call.end_attempt();
+        if refused {
+            call.take_back_attempt(Skipped::DeadCredential);
+        }
+    }
+}
+
+// U12
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_first_attempt_was_taken_back_is_one_call() {
+    let totals = UsageTotals::new();
+    refused_first(&totals, false).await;
+    let all = totals.snapshot().all;
+    assert_eq!((all.calls, all.records), (1, 2));
+    refused_first(&totals, true).await;
+    assert_eq!(totals.snapshot().all, all, "nested records add nothing");
+}
+
+// U14
+#[tokio::test(start_paused = true)]
+async fn what_only_reads_is_priced_by_its_total() {
+    let kept = Kept::default();
+    let layer = kept
+        .layer()
+        .prices(PriceTable::new().with("v", price("2", "100")));
+    for path in ["/v1/embeddings", "/v1/rerank"] {
+        let answer =
+            json!({"object": "list", "data": [], "model": "v", "usage": {"total_tokens": 1_000}});
+        let upstream = Scripted::new([Reply::ok_json(answer)]);
+        let request = post(path, &json!({"model": "v", "input": ["a"], "query": "q"}));
+        exchange(&layer, &upstream, request).await.1.unwrap();
+        let record = kept.all().pop().unwrap();
+        assert_eq!(record.usage.input, Count::Exact(1_000), "{path}");
+        assert_eq!(record.cost, dollars("0.002"), "{path}");
+    }
+    // Of what generates, nobody knows how much was input.
+    let answer = json!({"object": "chat.completion", "model": "v", "choices": [], "usage": {"total_tokens": 1_000}});
+    let upstream = Scripted::new([Reply::ok_json(answer)]);
+    exchange(&layer, &upstream, chat(json!({})))
+        .await
+        .1
+        .unwrap();
+    assert_eq!(kept.all().pop().unwrap().cost, Cost::Unknown);
+}
+
+// U14
+#[tokio::test(start_paused = true)]
+async fn a_version_that_was_asked_for_costs_at_least_what_its_alias_does() {
+    let kept = Kept::default();
+    let layer = kept
+        .layer()
+        .prices(PriceTable::new().with("m", price("1", "1")));
+    for asked in ["m", "m-2024-08-06"] {
+        let upstream = Scripted::new([Reply::chat("m-2024-08-06", 1_000, 0)]);
+        let request = chat(json!({"model": asked}));
+        exchange(&layer, &upstream, request).await.1.unwrap();
+    }
+    let costs: Vec<Cost> = kept.all().iter().map(|record| record.cost).collect();
+    assert_eq!(costs, [dollars("0.001"), dollars("0.001").at_least()]);
 }

@@ -135,7 +135,7 @@ impl PriceTable {
     ///
     /// It is looked for under the exact name, else under the name without its date (`-2024-07-18`,
     /// `-20250219`, `@20250219`), for providers answer with the dated name of the alias that was
-    /// asked for.
+    /// asked for. Of a dated name that was asked for itself, that price is only a guess.
     #[must_use]
     pub fn get(&self, model: &str) -> Option<&Price> {
         self.model(model)?.row(STANDARD, 0).map(|row| &row.price)
@@ -161,7 +161,8 @@ impl PriceTable {
         day(self.retires(model)?)
     }
 
-    /// What an answer of a model with this usage costs at the standard tier.
+    /// What an answer of a model with this usage costs at the standard tier; see
+    /// [`cost_at`](Self::cost_at).
     #[must_use]
     pub fn cost(&self, model: &str, usage: &Usage) -> Cost {
         self.cost_at(model, None, usage)
@@ -169,8 +170,38 @@ impl PriceTable {
 
     /// What an answer of a model with this usage costs at the tier that served it; `None` is the
     /// standard one. A tier without a price costs an unknown amount.
+    ///
+    /// A dated name that has only the price of its alias costs at least that: nobody has said that
+    /// this version costs what the alias does today (`gpt-4o-2024-05-13` costs more than `gpt-4o`).
+    /// Where the alias is what was asked for, see [`cost_answered`](Self::cost_answered).
     #[must_use]
     pub fn cost_at(&self, model: &str, tier: Option<&str>, usage: &Usage) -> Cost {
+        self.cost_answered("", model, tier, usage)
+    }
+
+    /// The same for an answer to a request for the model `asked`: the dated name of the alias that
+    /// was asked for costs what the alias does, exactly.
+    ///
+    /// ```
+    /// use tollgate_core::{price::{Cost, Price, PriceTable}, wire::usage::{Count, Usage}};
+    ///
+    /// let prices = PriceTable::new().with("m", Price::per_million("1", "10")?);
+    /// let mut usage = Usage::default();
+    /// usage.input = Count::Exact(1_000_000);
+    /// let cost = |asked| prices.cost_answered(asked, "m-2024-08-06", None, &usage);
+    /// assert_eq!(cost("m"), Cost::Exact("1".parse()?));
+    /// assert_eq!(cost("m-2024-08-06"), Cost::AtLeast("1".parse()?));
+    /// # Ok::<(), tollgate_core::price::InvalidPrice>(())
+    /// ```
+    #[must_use]
+    pub fn cost_answered(
+        &self,
+        asked: &str,
+        model: &str,
+        tier: Option<&str>,
+        usage: &Usage,
+    ) -> Cost {
+        let guessed = !self.models.contains_key(model) && undated(model) != Some(asked);
         let Some(model) = self.model(model) else {
             return Cost::Unknown;
         };
@@ -181,12 +212,12 @@ impl PriceTable {
         };
         let cost = row.price.cost(usage);
         let usual = model.row(STANDARD, input);
-        match cost {
-            // Long prompts are dearer at the standard tier, and this one does not say by how much.
-            Cost::Exact(sum) if usual.is_some_and(|usual| usual.above > row.above) => {
-                Cost::AtLeast(sum)
-            }
-            cost => cost,
+        // Long prompts are dearer at the standard tier, and this one does not say by how much.
+        let longer = usual.is_some_and(|usual| usual.above > row.above);
+        if guessed || longer {
+            cost.at_least()
+        } else {
+            cost
         }
     }
 
@@ -341,5 +372,23 @@ mod tests {
         assert_eq!(input("m-2024-05-13"), Some(price("5", "5").input));
         assert_eq!(input("m-mini"), None);
         assert_eq!(input("-2024-08-06"), None);
+    }
+    #[test]
+    fn the_price_of_an_alias_is_exact_only_for_who_asked_for_the_alias() {
+        let table = PriceTable::new()
+            .with("m", price("1", "1"))
+            .with("m-2024-05-13", price("5", "5"));
+        let cost = |asked: &str, served: &str| {
+            table.cost_answered(asked, served, None, &usage(1_000_000, 0))
+        };
+        let (one, five) = ("1".parse().unwrap(), "5".parse().unwrap());
+        assert_eq!(cost("m", "m-2024-08-06"), Cost::Exact(one));
+        assert_eq!(cost("m", "m-20240806"), Cost::Exact(one));
+        assert_eq!(cost("m-2024-08-06", "m-2024-08-06"), Cost::AtLeast(one));
+        assert_eq!(cost("mine", "m-2024-08-06"), Cost::AtLeast(one));
+        assert_eq!(cost("m", "m-2024-05-13"), Cost::Exact(five));
+        let unasked = table.cost("m-2024-08-06", &usage(1_000_000, 0));
+        assert_eq!(unasked, Cost::AtLeast(one));
+        assert_eq!(cost("m", "m"), Cost::Exact(one));
     }
 }

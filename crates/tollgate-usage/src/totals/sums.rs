@@ -78,8 +78,8 @@ impl Totals {
         let usage = &record.usage;
         let sum = |a: u64, b: u64| a.saturating_add(b);
         let count = |count: Count| count.get().unwrap_or(0);
-        // Inside a layer that tries again, the first attempt stands for the call.
-        let call = record.kind == RecordKind::Call || record.attempt <= 1;
+        // Inside a layer that tries again, the first record stands for the call.
+        let call = record.kind == RecordKind::Call || record.first;
         let missing = record.served() && record.metered();
         let mut totals = Self {
             calls: call.into(),

@@ -13,7 +13,7 @@ use crate::wire::{
         frames::{self, Frame},
     },
     sse::Event,
-    usage::{Finish, tally::Tally},
+    usage::{Count, Finish, tally::Tally},
 };
 
 /// The longest name of a model, an id, a tier or a reason that is kept.
@@ -315,7 +315,13 @@ impl State {
     pub(super) fn settle_usage(&mut self) {
         self.answer.has_usage = self.tally.is_some();
         if self.answer.has_usage {
-            self.answer.usage = self.tally.usage();
+            let usage = &mut self.answer.usage;
+            *usage = self.tally.usage();
+            let split = usage.input != Count::Unknown || usage.output != Count::Unknown;
+            if self.endpoint.only_reads() && !split {
+                // Voyage and Jina state a total alone.
+                usage.input = usage.total;
+            }
         }
     }
 }

@@ -118,6 +118,18 @@ impl Endpoint {
         )
     }
 
+    /// All tokens of an answer are input: embeddings and ranks.
+    pub(crate) fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Self::Embeddings
+                | Self::Rerank
+                | Self::EmbedContent
+                | Self::CohereEmbed
+                | Self::OllamaEmbed
+        )
+    }
+
     /// Accepted now, charged elsewhere: batches, files, fine-tuning jobs.
     #[must_use]
     pub fn deferred(self) -> bool {
