@@ -61,8 +61,11 @@ impl UsageRecorderLayer {
     /// (`stream_options.include_usage`), and to take the extra chunk out of the answer again;
     /// default yes.
     ///
-    /// Without it the usage of such streams is unknown. A target that refuses the field is asked
-    /// again without it, at once, and not asked for usage any more.
+    /// Without it the usage of such streams is unknown. Where an error may blame the field, the target
+    /// is asked again without it, at once; if that is answered, it is not asked for usage any more.
+    /// That second request is no retry and is held back only by the caller's own
+    /// [`max_attempts`](tollgate_core::call::CallOptions::max_attempts): with too few left, only a
+    /// target that has taken the field before is asked for usage.
     #[must_use]
     pub fn inject_usage(mut self, inject: bool) -> Self {
         self.edit().inject = inject;
