@@ -45,11 +45,37 @@ async fn one_frame_is_read_without_a_copy() {
     let (parts, whole, facts) = read(request).await.unwrap();
     assert_eq!(whole, body);
     assert_eq!(whole.as_ptr(), address);
-    assert!(facts.describe(&whole));
+    assert!(facts.describe(&parts.uri, &whole));
     assert!(
-        parts.extensions.get::<Facts>().unwrap().describe(&whole),
+        parts
+            .extensions
+            .get::<Facts>()
+            .unwrap()
+            .describe(&parts.uri, &whole),
         "left for others"
     );
+}
+
+#[tokio::test]
+async fn facts_of_another_path_are_not_believed() {
+    let request = Request::post("https://a.example/v1beta/models/old:generateContent")
+        .body(Full::new(Bytes::from(r#"{"contents":[]}"#)))
+        .unwrap();
+    let (mut parts, body, facts) = read(request).await.unwrap();
+    assert_eq!(facts.model.as_deref(), Some("old"));
+    // A foreign layer moves it: the same bytes, to another place.
+    parts.uri = "https://a.example/v1beta/models/new:streamGenerateContent?alt=sse"
+        .parse()
+        .unwrap();
+    let (mut parts, body, facts) = read(Request::from_parts(parts, Full::new(body)))
+        .await
+        .unwrap();
+    assert_eq!((facts.model.as_deref(), facts.stream), (Some("new"), true));
+    // Another host or query changes nothing of what was read.
+    parts.uri = "https://b.example/v1beta/models/new:streamGenerateContent"
+        .parse()
+        .unwrap();
+    assert!(facts.describe(&parts.uri, &body));
 }
 
 #[tokio::test]

@@ -57,7 +57,10 @@ async fn only_the_models_value_changes_and_the_length_is_right() {
     );
     assert_eq!(seen[1].uri, seen[0].uri);
     let facts = seen[1].extensions.get::<Facts>().unwrap();
-    assert!(facts.describe(&seen[1].body), "read for these very bytes");
+    assert!(
+        facts.describe(&seen[1].uri, &seen[1].body),
+        "read for these very bytes"
+    );
     assert_eq!(facts.model.as_deref(), Some("b-longer"));
 }
 

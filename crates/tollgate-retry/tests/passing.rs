@@ -124,7 +124,7 @@ async fn every_attempt_has_the_callers_head_and_extensions() {
             .get::<Facts>()
             .expect("left for layers further in");
         assert!(
-            facts.describe(&attempt.body),
+            facts.describe(&attempt.uri, &attempt.body),
             "they describe these very bytes"
         );
     }

@@ -58,7 +58,8 @@ pub type WholeRequest = (Parts, Bytes, Facts);
 
 /// Reads a request whose body is [`readable`], and its [`Facts`].
 ///
-/// Facts that a layer further out has left are taken over when they describe these very bytes; else
+/// Facts that a layer further out has left are taken over when they describe these very bytes, sent to
+/// this very path; else
 /// they are read, and left in the extensions. A body of one frame of [`Bytes`] is not copied.
 #[pin_project]
 pub struct ReadRequest<B> {
@@ -140,7 +141,7 @@ impl<B: Body> ReadRequest<B> {
             return Poll::Ready(Err(parts));
         }
         let facts = match parts.extensions.get::<Facts>() {
-            Some(facts) if facts.describe(&body) => facts.clone(),
+            Some(facts) if facts.describe(&parts.uri, &body) => facts.clone(),
             _ => {
                 let read = RequestFacts::read(&parts.method, &parts.uri, &parts.headers, &body);
                 let facts = Facts::new(read);

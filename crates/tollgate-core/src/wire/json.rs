@@ -251,8 +251,9 @@ impl<'a> Cursor<'a> {
             .ok_or(Malformed)
     }
 
-    /// Calls `each` with every key and every string value in the next value, in order, at any depth.
-    pub(crate) fn strings(&mut self, mut each: impl FnMut(Word<'a>)) -> Result {
+    /// Calls `each` with every key and every string value in the next value, in order, at any depth, and
+    /// how deep it stands: the members of the value itself at 1.
+    pub(crate) fn strings(&mut self, mut each: impl FnMut(Word<'a>, usize)) -> Result {
         let kind = self.kind()?;
         if !matches!(kind, Kind::Object | Kind::Array | Kind::String) {
             self.skip()?;
@@ -266,11 +267,12 @@ impl<'a> Cursor<'a> {
                     let text = self.string()?;
                     self.skip_blank();
                     // A string before a colon is a key.
-                    each(if self.bytes.get(self.at) == Some(&b':') {
+                    let word = if self.bytes.get(self.at) == Some(&b':') {
                         Word::Key(text)
                     } else {
                         Word::Value(text)
-                    });
+                    };
+                    each(word, depth);
                 }
                 b'{' | b'[' => {
                     depth += 1;

@@ -52,7 +52,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes: Vec<u8>, cut in 0usize..64) {
         let _ = Cursor::new(&bytes).skip();
         let _ = Cursor::new(&bytes).object(|c, _| c.skip().map(drop));
-        let _ = Cursor::new(&bytes).strings(|w| if let Word::Value(t) = w { t.chars(); t.to_str(); });
+        let _ = Cursor::new(&bytes).strings(|w, _| if let Word::Value(t) = w { t.chars(); t.to_str(); });
         let mut quoted = b"{\"a\":\"".to_vec();
         quoted.extend_from_slice(&bytes[..cut.min(bytes.len())]);
         quoted.push(b'"');

@@ -2,7 +2,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, Method, Uri, header, uri::PathAndQuery};
 
 mod edit;
 mod endpoint;
@@ -113,6 +113,7 @@ pub struct RequestFacts {
     pub body_len: u64,
     dialect: Dialect,
     source: Bytes,
+    path: Option<PathAndQuery>,
 }
 
 /// [`RequestFacts`], shared, as they travel in the request's extensions.
@@ -126,13 +127,16 @@ impl Facts {
         Self(Arc::new(facts))
     }
 
-    /// Whether these facts describe these very bytes (same memory, same length).
+    /// Whether these facts describe these very bytes (same memory, same length) sent to this path.
     ///
-    /// A foreign layer may have replaced the body; then the facts are read again. Only the address
-    /// is compared, so the bytes kept here are never sent in place of the body.
+    /// A foreign layer may have replaced the body or the path; then the facts are read again. Only
+    /// the address of the bytes is compared, so those kept here are never sent in place of the body.
     #[must_use]
-    pub fn describe(&self, body: &Bytes) -> bool {
-        self.0.source.as_ptr() == body.as_ptr() && self.0.source.len() == body.len()
+    pub fn describe(&self, uri: &Uri, body: &Bytes) -> bool {
+        self.0.source.as_ptr() == body.as_ptr()
+            && self.0.source.len() == body.len()
+            && self.0.path.as_ref().map(PathAndQuery::path)
+                == uri.path_and_query().map(PathAndQuery::path)
     }
 }
 
@@ -183,6 +187,7 @@ impl RequestFacts {
         let mut facts = Self::of_path(method, uri);
         facts.body_len = body.len() as u64;
         facts.source = body.clone();
+        facts.path = uri.path_and_query().cloned();
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         // A coded document says nothing; the provider will decode it.
         if header(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
@@ -283,6 +288,7 @@ impl RequestFacts {
             body_len: 0,
             dialect: Dialect::OpenAi,
             source: Bytes::new(),
+            path: None,
         }
     }
 }

@@ -134,6 +134,8 @@ fn member(facts: &mut RequestFacts, seen: &mut Seen, c: &mut Cursor<'_>, key: &[
             facts.inputs = Some(length(*c)?);
             prompt(facts, c, key)?;
         }
+        // Of `/api/generate`; in a chat they stand in the messages.
+        b"images" if facts.endpoint == Endpoint::Ollama => prompt(facts, c, key)?,
         b"message" => {
             facts.messages += 1;
             prompt(facts, c, key)?;
@@ -313,9 +315,16 @@ fn several(facts: &mut RequestFacts, mut c: Cursor<'_>) -> Result {
 /// Counts the text and the images of a part of the prompt.
 fn prompt(facts: &mut RequestFacts, c: &mut Cursor<'_>, top: &[u8]) -> Result {
     let mut key: &[u8] = top;
-    c.strings(|word| match word {
+    // How deep the arguments of a tool begin: names within are the tool's own, and all of it is text.
+    let mut arguments = None;
+    c.strings(|word, depth| match word {
+        Word::Key(_) if arguments.is_some_and(|from| depth > from) => {}
+        Word::Value(text) if arguments.is_some_and(|from| depth > from) => {
+            facts.prompt_chars += text.chars();
+        }
         Word::Key(text) => {
             key = text.raw();
+            arguments = matches!(key, b"input" | b"args" | b"arguments").then_some(depth);
             match key {
                 b"inlineData" | b"inline_data" => facts.images += 1,
                 // Files that lie at the provider. (`file_data` is the file itself at OpenAI.)

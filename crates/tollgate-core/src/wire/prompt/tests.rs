@@ -269,6 +269,34 @@ fn a_file_within_the_document_is_neither_text_nor_bound_to_a_place() {
 }
 
 #[test]
+fn all_of_a_tools_arguments_is_text_and_names_no_file_of_the_providers() {
+    let data = "x".repeat(1_000);
+    let arguments = format!(r#"{{"file_id":"f-1","data":"{data}","deep":[{{"type":"image"}}]}}"#);
+    let anthropic = format!(
+        r#"{{"messages":[{{"role":"assistant","content":[{{"type":"tool_use","input":{arguments},"id":"not counted"}}]}}]}}"#
+    );
+    let gemini = format!(
+        r#"{{"contents":[{{"parts":[{{"functionCall":{{"name":"","args":{arguments}}}}}]}}]}}"#
+    );
+    for facts in [
+        read("/v1/messages", &anthropic),
+        read("/v1beta/models/g:generateContent", &gemini),
+    ] {
+        assert!(!facts.pinned, "{facts:?}");
+        assert_eq!((facts.prompt_chars, facts.images), (1_008, 0));
+    }
+    // Behind the arguments all is as before.
+    let behind = r#"{"messages":[{"content":[{"input":{"a":"b"}},{"file_id":"f"}]}]}"#;
+    assert!(read("/v1/messages", behind).pinned);
+}
+
+#[test]
+fn pictures_of_ollamas_generate_are_counted() {
+    let body = r#"{"model":"llava","prompt":"What is it?","images":["aGVsbG8=","d29ybGQ="]}"#;
+    assert_eq!(read("/api/generate", body).images, 2);
+}
+
+#[test]
 fn the_same_path_of_two_vendors_is_told_by_the_document() {
     assert_eq!(
         read("/v1/chat", r#"{"message":"hi"}"#).endpoint,

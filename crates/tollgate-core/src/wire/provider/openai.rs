@@ -54,7 +54,7 @@ pub(super) fn parts<'a>(said: &mut Said<'a>, c: &mut Cursor<'a>) -> Result {
         Kind::Object | Kind::Array => {
             let mut key: &[u8] = b"text";
             let mut any = false;
-            c.strings(|word| match word {
+            c.strings(|word, _| match word {
                 Word::Key(name) => key = name.raw(),
                 Word::Value(text) => match key {
                     b"type" => said.hosted |= super::hosted(text.raw()),
