@@ -380,7 +380,7 @@ async fn three_a_minute_are_three_a_minute() {
     assert!(times[3] >= MINUTE && times[5] < MINUTE + Duration::from_secs(2));
 }
 
-// L01
+// L01 T19
 #[tokio::test(start_paused = true)]
 async fn a_limit_a_minute_that_is_enforced_by_the_second_spaces_requests() {
     let limit = Limit::requests(60).per_minute();

@@ -66,6 +66,32 @@ async fn a_limit_of_another_period_does_not_touch_this_one() {
     assert_eq!((day.limit, day.used), (100, 1));
 }
 
+// T30
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_another_period_becomes_another_learned_limit() {
+    let named = Reply::chat("m", 1, 1)
+        .header("x-ratelimit-limit-requests-day", "50")
+        .header("x-ratelimit-remaining-requests-day", "3");
+    // One is enough where the header names the window, three where it must be inferred.
+    for (reply, limit, left) in [(named, 50, 3), (stated("200", "20", "21h36m0s"), 200, 18)] {
+        let budget = limits([Limit::requests(100).per_minute()]);
+        let upstream = Scripted::new([reply]);
+        let service = stack(&budget, &upstream);
+        for _ in 0..3 {
+            service.clone().oneshot(chat(4, 1)).await.unwrap();
+        }
+        let seen = budget.snapshot();
+        assert_eq!(seen.limits.len(), 2, "{seen:?}");
+        let day = seen.limits.iter().find(|limit| limit.learned).unwrap();
+        assert_eq!(
+            (day.limit, day.period),
+            (limit, Duration::from_secs(86_400))
+        );
+        assert!(day.used >= limit - left - 3, "{day:?}");
+        assert_eq!(seen.limits[0].limit, 100, "what was told stands");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_the_provider_raises_again_rises_up_to_what_was_told() {
     let budget = limits([Limit::requests(100).per_minute()]);

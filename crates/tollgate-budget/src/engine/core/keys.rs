@@ -193,6 +193,23 @@ impl Core {
         self.lane_of.len() < before
     }
 
+    /// Whether headers speak of a limit that nobody told, beside those told: one of the same unit and a longer period (a
+    /// day's beside the minute's).
+    ///
+    /// Only what cannot be about one that was told: a window by name, or a reset that is further away than any of them
+    /// reaches.
+    pub(super) fn is_longer(&self, stated: &Stated) -> bool {
+        let told = self
+            .rules
+            .iter()
+            .filter(|rule| !rule.learned && rule.is_the_providers() && rule.unit == stated.unit);
+        let Some(longest) = told.map(|rule| rule.rate.period).max() else {
+            return false;
+        };
+        let reaches = stated.window.or(stated.reset.map(|(reset, _)| reset));
+        reaches.is_some_and(|reaches| reaches > longest.saturating_add(longest / 10))
+    }
+
     pub(super) fn learn(&mut self, now: Nanos, lane: u32, stated: &[Stated]) {
         let learner = &mut self.lanes[lane as usize].learner;
         if learner.done() {

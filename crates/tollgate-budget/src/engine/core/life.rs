@@ -205,9 +205,13 @@ impl Core {
         if blamed_any {
             lane.doubted_until = now.saturating_add(longest.saturating_mul(10));
         }
+        let lane = self.entries[id].lane;
         if self.bounds.learn {
-            let lane = self.entries[id].lane;
             self.learn(now, lane, head.stated);
+        } else if head.stated.iter().any(|stated| self.is_longer(stated)) {
+            let longer = head.stated.iter().filter(|stated| self.is_longer(stated));
+            let longer: Vec<_> = longer.copied().collect();
+            self.learn(now, lane, &longer);
         }
         if !self.queue.is_empty() {
             // Dating an entry loosens, and so may the rest of it.

@@ -338,9 +338,9 @@ proptest! {
     }
 }
 
+// T21
 #[test]
 fn a_wake_up_is_for_one_who_is_admitted_or_who_is_to_keep_the_timer() {
-    // T21
     let mut core = core(Enforcement::Rolling, 20_000);
     let wakes = &mut Vec::new();
     let mut tickets = Vec::new();
