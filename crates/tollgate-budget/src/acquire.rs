@@ -60,8 +60,10 @@ impl Drop for InLine {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let now = self.memory.now();
-            self.memory
+            let left = self
+                .memory
                 .step(|core, wakes| core.leave(now, ticket, wakes));
+            drop(left);
         }
     }
 }
@@ -166,7 +168,10 @@ impl Future for Acquire {
         loop {
             let ticket = line.ticket.expect("polled again after it was ready");
             let now = memory.now();
-            let heard = memory.step(|core, wakes| core.poll(now, ticket, cx.waker(), wakes));
+            // Cloned and dropped where no lock is held.
+            let mut waker = Some(cx.waker().clone());
+            let heard = memory.step(|core, wakes| core.poll(now, ticket, &mut waker, wakes));
+            drop(waker);
             match heard {
                 Heard::Admitted => {
                     line.ticket = None;

@@ -45,6 +45,7 @@ impl Core {
         for account in self.accounts.iter_mut().filter(|a| a.rule == index) {
             account.told(now, parts as u64);
         }
+        self.turn_away(now, wakes);
         self.reconsider(now, wakes);
         Ok(())
     }
@@ -180,8 +181,8 @@ mod tests {
         let Arrived::Waiting(second) = core.arrive(hour, &arrival, wakes) else {
             panic!("the day is used up");
         };
-        let waker = Waker::noop();
-        let waits = core.poll(hour, second, waker, wakes);
+        let waker = Some(Waker::noop().clone());
+        let waits = core.poll(hour, second, &mut waker.clone(), wakes);
         let Heard::Waiting(Some(until)) = waits else {
             panic!("it keeps the timer");
         };
@@ -194,7 +195,7 @@ mod tests {
         core.wall_is(hour, (25 * hour).try_into().unwrap(), wakes);
         assert_eq!(wakes.len(), 1, "it is woken");
         assert!(matches!(
-            core.poll(hour, second, waker, wakes),
+            core.poll(hour, second, &mut waker.clone(), wakes),
             Heard::Admitted
         ));
     }

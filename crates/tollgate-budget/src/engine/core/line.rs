@@ -1,10 +1,11 @@
 //! The line: who goes next, who keeps the timer, who leaves.
-use std::task::Waker;
+use std::{cmp::Reverse, task::Waker};
 
 use tollgate_core::extensions::Reason;
 
 use super::{
-    Blocker, Core, Fit, Heard, LATE, LOOK_UP, Phase, Probe, STEP, index_of, push_new, ticket_of,
+    Blocker, Core, Fit, Heard, LATE, LOOK_UP, MOST_STEP, Phase, Probe, STEP, index_of, push_new,
+    ticket_of,
 };
 use crate::{
     engine::rate::{NEVER, Nanos},
@@ -14,17 +15,20 @@ use crate::{
 impl Core {
     pub(super) fn admit(&mut self, now: Nanos, id: usize) {
         let entry = &mut self.entries[id];
-        let mut step = 0;
+        let mut pace = None;
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
             account.take(take);
-            // The provider's pace: a user's quota of a month has none.
+            // The provider's pace is that of its shortest limit; a limit a day has none, nor has a user's quota.
             if self.rules[account.rule as usize].is_the_providers() {
-                step = step.max(account.rate.time_of(take.units));
+                let step = Reverse(account.rate.time_of(take.units).min(MOST_STEP));
+                let (period, most) = pace.unwrap_or((NEVER, step));
+                pace = Some((account.rate.period, step).min((period, most)));
             }
         }
         let lane = &mut self.lanes[entry.lane as usize];
-        lane.gate.pass(now, if step == 0 { STEP } else { step });
+        lane.gate
+            .pass(now, pace.map_or(STEP, |(_, Reverse(step))| step));
         if lane.in_flight == 0 {
             lane.began = now;
         }
@@ -87,7 +91,7 @@ impl Core {
                 _ => (None, None),
             };
             let refused = self.refusal(Reason::WaitTooLong, account, wait);
-            self.out_of_line(id, Phase::Refused(refused), wakes);
+            wakes.extend(self.out_of_line(id, Phase::Refused(refused)));
         }
         any
     }
@@ -101,7 +105,7 @@ impl Core {
                     self.queue.pop(line);
                     self.granted = now;
                     self.admit(now, id);
-                    self.out_of_line(id, Phase::Granted, wakes);
+                    wakes.extend(self.out_of_line(id, Phase::Granted));
                 }
                 Fit::Later {
                     shared: true,
@@ -128,16 +132,16 @@ impl Core {
                 }
                 Fit::Never(account) => {
                     let refused = self.too_large(id, account);
-                    self.out_of_line(id, Phase::Refused(refused), wakes);
+                    wakes.extend(self.out_of_line(id, Phase::Refused(refused)));
                 }
                 Fit::Review(account, at) => {
                     let asked = self.asked(now, id, account, at);
-                    self.out_of_line(id, Phase::Asking(asked), wakes);
+                    wakes.extend(self.out_of_line(id, Phase::Asking(asked)));
                 }
                 Fit::Refuse(account, at) => {
                     let wait = Some(at.saturating_sub(now));
                     let refused = self.refusal(Reason::Exhausted, Some(account), wait);
-                    self.out_of_line(id, Phase::Refused(refused), wakes);
+                    wakes.extend(self.out_of_line(id, Phase::Refused(refused)));
                 }
             }
         }
@@ -168,14 +172,15 @@ impl Core {
         // It is on its way, and will ask for the time when it is polled.
         self.armed = 0;
         if let Some(keeper) = self.keeper {
-            if let Phase::Waiting { waker, .. } = &self.entries[index_of(keeper)].phase {
-                wakes.extend(waker.clone());
+            if let Phase::Waiting { waker, .. } = &mut self.entries[index_of(keeper)].phase {
+                // It leaves another one when it is polled.
+                wakes.extend(waker.take());
             }
         }
     }
 
-    /// Takes a request out of its line; `phase` is what it will hear.
-    pub(super) fn out_of_line(&mut self, id: usize, phase: Phase, wakes: &mut Vec<Waker>) {
+    /// Takes a request out of its line; `phase` is what it will hear. Who is to be woken for that.
+    fn out_of_line(&mut self, id: usize, phase: Phase) -> Option<Waker> {
         let entry = &mut self.entries[id];
         let ticket = ticket_of(entry.generation, id);
         let Phase::Waiting {
@@ -185,7 +190,7 @@ impl Core {
             waker,
         } = std::mem::replace(&mut entry.phase, phase)
         else {
-            return;
+            return None;
         };
         for take in &entry.takes {
             let account = &mut self.accounts[take.account as usize];
@@ -194,15 +199,31 @@ impl Core {
         self.queue.remove(place);
         self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
         self.deadlines.remove(&(until, ticket));
-        wakes.extend(waker);
+        waker
     }
 
-    /// A waiting request asks how it stands.
+    /// Refuses those who can never go any more, wherever they stand in their lines.
+    pub(super) fn turn_away(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
+        for id in 0..self.entries.len() {
+            if !matches!(self.entries[id].phase, Phase::Waiting { .. }) {
+                continue;
+            }
+            if let Fit::Never(account) = self.fit(now, id) {
+                let refused = self.refusal(Reason::NeverFits, Some(account), None);
+                wakes.extend(self.out_of_line(id, Phase::Refused(refused)));
+            }
+        }
+    }
+
+    /// A waiting request asks how it stands, and leaves its waker.
+    ///
+    /// Wakers are foreign code: none is cloned or dropped in here, for a lock is held. What is not needed, or was
+    /// replaced, is left in `own`.
     pub(crate) fn poll(
         &mut self,
         now: Nanos,
         ticket: u64,
-        waker: &Waker,
+        own: &mut Option<Waker>,
         wakes: &mut Vec<Waker>,
     ) -> Heard {
         if self.keeper == Some(ticket) && self.next <= now {
@@ -210,10 +231,10 @@ impl Core {
         }
         let id = index_of(ticket);
         match &mut self.entries[id].phase {
-            Phase::Waiting { waker: mine, .. } => {
-                match mine {
-                    Some(mine) => mine.clone_from(waker),
-                    None => *mine = Some(waker.clone()),
+            Phase::Waiting { waker, .. } => {
+                match (&waker, &own) {
+                    (Some(old), Some(new)) if old.will_wake(new) => {}
+                    _ => std::mem::swap(waker, own),
                 }
                 let keeps = self.keeper == Some(ticket);
                 if keeps {
@@ -253,21 +274,24 @@ impl Core {
         }
     }
 
-    /// A waiting request was dropped.
-    pub(crate) fn leave(&mut self, now: Nanos, ticket: u64, wakes: &mut Vec<Waker>) {
-        let Some(entry) = self.entry(ticket) else {
-            return;
-        };
-        match entry.phase {
+    /// A waiting request was dropped. Its waker, which is to be dropped where no lock is held.
+    pub(crate) fn leave(
+        &mut self,
+        now: Nanos,
+        ticket: u64,
+        wakes: &mut Vec<Waker>,
+    ) -> Option<Waker> {
+        match self.entry(ticket)?.phase {
             Phase::Waiting { .. } => {
                 let id = index_of(ticket);
-                let mut own = Vec::new();
-                self.out_of_line(id, Phase::Free, &mut own);
+                let own = self.out_of_line(id, Phase::Free);
                 self.leave_entry(id);
                 self.tick(now, wakes);
+                return own;
             }
             Phase::Refused(_) | Phase::Asking(_) => self.leave_entry(index_of(ticket)),
             _ => self.settle(now, ticket, Settlement::AllBack, wakes),
         }
+        None
     }
 }

@@ -45,6 +45,8 @@ use crate::{
 const SLACK: Nanos = 100 * MILLI;
 /// A lane without any limit is paced at this after a refusal.
 const STEP: Nanos = 20 * MILLI;
+/// No lane is paced at more.
+const MOST_STEP: Nanos = SECOND;
 /// Most requests in flight before the first answer.
 const PROBE: u32 = 16;
 /// So often doubles what may be in flight, while nothing is answered or refused and until nothing holds it back.

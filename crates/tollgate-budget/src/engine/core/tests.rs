@@ -136,7 +136,12 @@ impl World {
             for _ in 0..self.waiting.len() {
                 let (ticket, tokens) = self.waiting.pop_front().unwrap();
                 let mut wakes = Vec::new();
-                match core.poll(self.now, ticket, Waker::noop(), &mut wakes) {
+                match core.poll(
+                    self.now,
+                    ticket,
+                    &mut Some(Waker::noop().clone()),
+                    &mut wakes,
+                ) {
                     Heard::Waiting(_) => self.waiting.push_back((ticket, tokens)),
                     Heard::Admitted => {
                         heard = true;
@@ -353,7 +358,7 @@ fn a_wake_up_is_for_one_who_is_admitted_or_who_is_to_keep_the_timer() {
     }
     let mut keepers = 0;
     for &ticket in &tickets {
-        match core.poll(0, ticket, Waker::noop(), wakes) {
+        match core.poll(0, ticket, &mut Some(Waker::noop().clone()), wakes) {
             Heard::Waiting(Some(_)) => keepers += 1,
             Heard::Waiting(None) => {}
             _ => unreachable!("nothing has changed"),
@@ -389,7 +394,7 @@ fn a_clock_that_goes_back_or_sleeps_an_hour_gives_no_burst() {
                         core.settle(now, ticket, Settlement::Keep, wakes);
                         count += 1;
                     }
-                    Arrived::Waiting(ticket) => core.leave(now, ticket, wakes),
+                    Arrived::Waiting(ticket) => drop(core.leave(now, ticket, wakes)),
                     Arrived::Refused(refused) => {
                         let wait = refused.retry_after.unwrap();
                         assert!(

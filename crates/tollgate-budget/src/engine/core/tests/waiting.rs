@@ -31,7 +31,12 @@ fn waits(core: &mut Core, now: Nanos, arrival: &Arrival) -> u64 {
 }
 
 fn poll(core: &mut Core, now: Nanos, ticket: u64) -> Heard {
-    core.poll(now, ticket, Waker::noop(), &mut Vec::new())
+    core.poll(
+        now,
+        ticket,
+        &mut Some(Waker::noop().clone()),
+        &mut Vec::new(),
+    )
 }
 
 const ALICE: u64 = 1;
@@ -199,4 +204,93 @@ fn who_names_five_models_has_one_share_of_what_all_models_share() {
     }
     let served = served(&mut core, &waiting, 40);
     assert!(served[0].abs_diff(served[1]) <= 2, "{served:?}");
+}
+
+#[test]
+fn who_fits_no_more_under_a_lower_limit_is_told_at_once_wherever_it_stands() {
+    let limit = Limit::tokens(1000)
+        .per(Duration::from_secs(60))
+        .named("tokens");
+    let mut core = core_of(&[limit.enforcement(Enforcement::Rolling)], 10);
+    let Arrived::Admitted(_) = core.arrive(0, &arrival(950, ALICE), &mut Vec::new()) else {
+        panic!("it fits");
+    };
+    let small = waits(&mut core, 0, &arrival(100, ALICE));
+    let large = waits(&mut core, 0, &arrival(800, ALICE));
+    core.set_limit(0, "tokens", |_| true, 500, &mut Vec::new())
+        .unwrap();
+    assert!(matches!(poll(&mut core, 0, small), Heard::Waiting(_)));
+    let Heard::Refused(refused) = poll(&mut core, 0, large) else {
+        panic!("it can never go");
+    };
+    assert!(refused.never_fits());
+}
+
+#[test]
+fn the_pace_after_a_refusal_is_that_of_the_shortest_limit() {
+    let day = Limit::tokens(2_000_000).per(Duration::from_secs(86_400));
+    let day = day.enforcement(Enforcement::Rolling);
+    for (limits, most) in [
+        (vec![day.clone(), rolling(600, 60)], 100),
+        (vec![day], 1000),
+    ] {
+        let mut core = core_of(&limits, 10);
+        let ask = arrival(10_000, ALICE);
+        let wakes = &mut Vec::new();
+        let Arrived::Admitted(first) = core.arrive(0, &ask, wakes) else {
+            panic!("it fits");
+        };
+        core.sent(0, first, wakes);
+        let head = Head {
+            stated: &[],
+            processing: None,
+            refusal: Some((None, Some(SECOND))),
+        };
+        core.head(MILLI, first, head, wakes);
+        core.settle(MILLI, first, Settlement::TokensBack, wakes);
+        let open = MILLI + SECOND;
+        let Arrived::Admitted(_) = core.arrive(open, &ask, wakes) else {
+            panic!("the gate is open");
+        };
+        let next = waits(&mut core, open, &ask);
+        let Heard::Waiting(Some(at)) = poll(&mut core, open, next) else {
+            panic!("it keeps the timer");
+        };
+        assert!(at - open <= most * MILLI, "{} ms", (at - open) / MILLI);
+    }
+}
+
+/// A waker that can be told from others.
+struct Bell;
+
+impl std::task::Wake for Bell {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn no_waker_is_cloned_or_dropped_where_a_lock_is_held() {
+    let mut core = core_of(&[rolling(1, 60)], 10);
+    sent(&mut core, 0, ALICE);
+    let ticket = waits(&mut core, 0, &arrival(1, ALICE));
+    let bells = [Arc::new(Bell), Arc::new(Bell)];
+    let wakers = || bells.clone().map(|bell| Some(Waker::from(bell)));
+    let [mut first, mut second] = wakers();
+    let [mut again, _] = wakers();
+    let counts = || bells.each_ref().map(Arc::strong_count);
+    let (before, wakes) = (counts(), &mut Vec::new());
+    core.poll(0, ticket, &mut first, wakes);
+    core.poll(0, ticket, &mut again, wakes);
+    core.poll(0, ticket, &mut second, wakes);
+    assert!(first.is_none(), "kept");
+    let replaced = second.take().unwrap();
+    assert!(replaced.will_wake(again.as_ref().unwrap()), "handed back");
+    // Somebody is to keep the timer: it is woken, and leaves another waker then.
+    core.keeper = None;
+    core.hand_over(wakes);
+    assert_eq!(wakes.len(), 1);
+    let mut third = wakes.pop();
+    core.poll(0, ticket, &mut third, wakes);
+    let left = core.leave(0, ticket, wakes);
+    assert!(left.is_some() && third.is_none());
+    assert_eq!(counts(), before);
 }
