@@ -137,7 +137,11 @@ impl Account {
             self.crowded = true;
             return NEVER;
         }
-        self.book.fits_at(now, way, self.rate, held)
+        let at = self.book.fits_at(now, way, self.rate, held);
+        // Who needs all of a bucket waits until it is full; once what is held is sent, it may need less.
+        self.crowded |=
+            at > now && held.saturating_add(self.book.spare(self.rate)) > self.capacity();
+        at
     }
 
     pub(crate) fn drained_at(&mut self, now: Nanos, units: u128) -> Nanos {

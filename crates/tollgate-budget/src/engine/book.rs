@@ -158,6 +158,12 @@ impl Book {
         at.max(now)
     }
 
+    /// Units that are left in a bucket for the sake of the way.
+    pub(crate) fn spare(&self, rate: Rate) -> u64 {
+        let units = u128::from(self.headroom()) * u128::from(rate.amount);
+        narrow(units.div_ceil(u128::from(rate.period)))
+    }
+
     /// When the last of so many units would be through, if all of them waited in line.
     pub(crate) fn drained_at(&mut self, now: Nanos, rate: Rate, units: u128) -> Nanos {
         let burst = self.burst(rate);
