@@ -180,7 +180,7 @@ fn snapshot(core: &mut Core, now: Nanos) -> BudgetSnapshot {
             queued: rule.whole(account.backlog),
             free_in: Duration::from_nanos(free_at.saturating_sub(now)),
             resets_at: resets_at.map(time_of),
-            enforcement: account.book.enforcement(rule.enforcement),
+            enforcement: rule.shown(account.book.enforcement(rule.enforcement)),
             learned: rule.learned,
         });
     });

@@ -377,3 +377,26 @@ fn wrong_units_are_refused_with_a_sentence() {
         "tokens per minute: only a limit of money can let requests without a price pass"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_counted_in_the_units_of_its_limit_whatever_they_weigh() {
+    let bucket = Enforcement::Bucket { burst: Some(10) };
+    let budget = limits([Limit::tokens(1000)
+        .per_minute()
+        .enforcement(bucket)
+        .weights(Weights::one_unit_per(200))]);
+    // Five units.
+    let ask = || budget.acquire(Ask::new(Cost::request().tokens(1000, 0)));
+    let begun = Instant::now();
+    for _ in 0..2 {
+        drop(ask().await.unwrap().send());
+    }
+    assert_eq!(begun.elapsed(), Duration::ZERO, "both are in the burst");
+    assert_eq!(budget.snapshot().limits[0].enforcement, bucket);
+    drop(ask().await.unwrap().send());
+    assert!(
+        begun.elapsed() > Duration::from_millis(250),
+        "{:?}",
+        begun.elapsed()
+    );
+}

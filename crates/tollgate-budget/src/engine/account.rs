@@ -104,6 +104,11 @@ impl Account {
         self.book.capacity(self.rate)
     }
 
+    #[cfg(test)]
+    pub(crate) fn keeps_history(&self) -> bool {
+        self.taken.is_some()
+    }
+
     /// Whether so many units would fit but for what the provider has said, which may be otherwise tomorrow.
     pub(crate) fn could_hold(&self, units: u64) -> bool {
         self.ceiling.is_some_and(|amount| {

@@ -191,6 +191,15 @@ mod tests {
     }
 
     #[test]
+    fn no_statement_overflows_whatever_parts_it_is_read_in() {
+        let most = stated("8000000000000000000", "8000000000000000000", "1s").unwrap();
+        for parts in [1, 1000, 1 << 40, u64::MAX] {
+            let stated = most.in_parts(parts);
+            assert!(stated.left() >= most.left(), "{parts}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_no_statement() {
         for (limit, remaining) in [("-1", "-1"), ("0", "0"), ("30", "59"), ("nan", "1")] {
             assert!(

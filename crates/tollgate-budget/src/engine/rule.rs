@@ -62,7 +62,12 @@ impl Rule {
             parts,
             weights: Some(limit.weights).filter(|weights| *weights != Weights::even()),
             unpriced: limit.unpriced,
-            enforcement: limit.enforcement,
+            enforcement: match limit.enforcement {
+                Enforcement::Bucket { burst } => Enforcement::Bucket {
+                    burst: burst.map(|units| units.saturating_mul(parts)),
+                },
+                other => other,
+            },
             scope: limit.scope,
             models: limit.models.clone(),
             key: None,
@@ -190,6 +195,16 @@ impl Rule {
         match self.weights {
             Some(weights) => weights.of(self.unit, input, used.cached_input, output),
             None => plain(self.unit, input.saturating_add(output), input, output),
+        }
+    }
+
+    /// An enforcement in parts as one in units.
+    pub(crate) fn shown(&self, enforcement: Enforcement) -> Enforcement {
+        match enforcement {
+            Enforcement::Bucket { burst } => Enforcement::Bucket {
+                burst: burst.map(|parts| self.whole(parts.into())),
+            },
+            other => other,
         }
     }
 

@@ -144,7 +144,7 @@ impl Core {
             if by != before.1 {
                 self.events.push(Event::Enforced {
                     limit: rule.name.clone(),
-                    by,
+                    by: rule.shown(by),
                     model: model.clone(),
                 });
             }

@@ -314,3 +314,13 @@ fn an_assumed_output_is_no_reason_to_refuse_a_limit_of_money_or_a_small_burst() 
         assert!(!goes(&mut core, 0, &arrival), "it holds all of it");
     }
 }
+
+#[test]
+fn only_limits_that_headers_speak_of_keep_a_history() {
+    let own = Limit::tokens(100).per_minute().scope(Scope::Principal);
+    let mut core = core([own, Limit::requests(100).per_minute()], |_| {});
+    assert!(goes(&mut core, 0, &of(1, 10)));
+    let mut kept = Vec::new();
+    core.each_account(|rule, account| kept.push((rule.unit, account.keeps_history())));
+    assert_eq!(kept, [(Unit::Tokens, false), (Unit::Requests, true)]);
+}
