@@ -17,6 +17,7 @@ use http::request::Parts;
 use tollgate_core::{
     price::{Pico, PriceTable},
     wire::{
+        estimate::{PER_IMAGE, PER_MESSAGE},
         prompt::{Dialect, Endpoint, Facts, RequestFacts},
         usage::Usage,
     },
@@ -144,7 +145,7 @@ impl ChargeProfile {
             settles: false,
             unset_cap: 16,
             per_message: 0,
-            per_image: 765,
+            per_image: PER_IMAGE,
         }
     }
 
@@ -162,7 +163,7 @@ impl ChargeProfile {
     pub fn prompt_only() -> Self {
         Self {
             output: OutputCharge::Nothing,
-            per_message: 2,
+            per_message: PER_MESSAGE,
             ..Self::sum()
         }
     }
@@ -242,7 +243,7 @@ impl ChargeProfile {
         if !facts.endpoint.generates() {
             return one.tokens(input, 0);
         }
-        let output = cap.saturating_mul(u64::from(facts.answers.max(1)));
+        let output = cap.saturating_mul(facts.generated());
         match self.output {
             OutputCharge::Sum => one.tokens(input, output),
             OutputCharge::Max => Cost {

@@ -64,7 +64,7 @@ impl Learned {
         let Some(model) = &facts.model else {
             return;
         };
-        let answers = u64::from(facts.answers.max(1));
+        let answers = facts.generated();
         let output = usage.output.exact().map(|output| output / answers);
         // Of text alone: what an image or a tool adds is not in proportion to it.
         let text = facts.prompt_chars >= LEAST

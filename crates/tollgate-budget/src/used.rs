@@ -95,7 +95,7 @@ impl Tariff {
         if !costs(facts.endpoint) {
             return (free(), Bill::default());
         }
-        let answers = u64::from(facts.answers.max(1));
+        let answers = facts.generated();
         let (output, assumed) = if facts.endpoint.generates() {
             let each = facts.max_output_tokens.unwrap_or(self.assumed_output);
             let output = each.saturating_mul(answers);
@@ -241,6 +241,17 @@ mod tests {
         let (most, _) = bill();
         assert_eq!((most.input, most.output, most.assumed), (100, 100, false));
         assert_eq!(most.money, Some(100 * 1_250_000 + 100 * 10_000_000));
+    }
+
+    #[test]
+    fn each_prompt_of_a_legacy_completion_may_use_the_whole_cap() {
+        let mut facts = RequestFacts::unread(Endpoint::Completions);
+        facts.max_output_tokens = Some(50);
+        facts.inputs = Some(10);
+        let cost = crate::ChargeProfile::sum().estimate(&facts);
+        assert!(cost.tokens >= 500, "{cost:?}");
+        let (most, _) = Tariff::default().reserve(&facts, &cost);
+        assert_eq!(most.output, 500);
     }
 
     #[test]

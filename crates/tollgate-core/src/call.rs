@@ -450,6 +450,9 @@ impl Call {
     }
 
     /// Writes into the entry of the latest attempt that was sent, if there is one.
+    ///
+    /// `write` runs while the ledger is locked: it must be short, and must not ask the call anything,
+    /// which would wait for itself.
     pub fn note(&self, write: impl FnOnce(&mut Attempt)) {
         if let Some(attempt) = self.state().latest() {
             write(attempt);

@@ -89,6 +89,9 @@ async fn one_event_a_record_in_the_names_of_opentelemetry_and_without_content() 
     );
     assert_eq!(events[0]["gen_ai.usage.input_tokens"], "11");
     assert_eq!(events[0]["gen_ai.usage.output_tokens"], "7");
+    assert_eq!(events[0]["gen_ai.usage.cache_read.input_tokens"], "4");
+    assert_eq!(events[0]["gen_ai.usage.reasoning.output_tokens"], "2");
+    assert!(!events[0].contains_key("gen_ai.usage.cache_creation.input_tokens"));
     assert_eq!(events[0]["gen_ai.response.finish_reasons"], "\"stop\"");
     assert_eq!(events[1]["http.response.status_code"], "429");
     assert_eq!(events[1]["error.type"], "\"rate_limited\"");

@@ -3,15 +3,15 @@ use super::prompt::RequestFacts;
 
 /// Characters of prompt text that providers take for one token when they guess.
 const CHARS_PER_TOKEN: u64 = 4;
-/// What a message adds beside its text.
-const PER_MESSAGE: u64 = 2;
-/// The least that an image costs (OpenAI, low detail).
-const PER_IMAGE: u64 = 85;
+/// What a message adds beside its text, in LLM tokens.
+pub const PER_MESSAGE: u64 = 2;
+/// What OpenAI's limits take an image for, whatever its size, in LLM tokens.
+pub const PER_IMAGE: u64 = 765;
 
 /// A guess of what a request costs, in LLM tokens: what providers themselves guess when a request comes in.
 ///
-/// Input is characters / 4 (rounded up), plus token ids, plus 2 a message, plus 85 an image; output is the request's own cap times the number
-/// of answers it asks for. It is a guess made without a tokenizer and without a clock; a
+/// Input is characters / 4 (rounded up), plus token ids, plus 2 a message, plus 765 an image; output is the request's own cap times the number
+/// of answers it asks for (for each prompt of a legacy completion). It is a guess made without a tokenizer and without a clock; a
 /// layer that has learnt better may use that in its place.
 ///
 /// ```
@@ -48,12 +48,11 @@ impl Estimate {
             .saturating_add(facts.prompt_token_ids)
             .saturating_add(u64::from(facts.messages) * PER_MESSAGE)
             .saturating_add(images * PER_IMAGE);
-        let answers = u64::from(facts.answers.max(1));
         Self {
             input,
             output_cap: facts
                 .max_output_tokens
-                .map(|cap| cap.saturating_mul(answers)),
+                .map(|cap| cap.saturating_mul(facts.generated())),
             images,
         }
     }
@@ -80,9 +79,19 @@ mod tests {
         facts.max_output_tokens = Some(100);
         facts.answers = 4;
         let estimate = Estimate::of(&facts);
-        assert_eq!(estimate.input, 3 + 4 + 10 + 85);
+        assert_eq!(estimate.input, 3 + 4 + 10 + 765);
         assert_eq!(estimate.output_cap, Some(400));
-        assert_eq!(estimate.total(), 502);
+        assert_eq!(estimate.total(), 1182);
+    }
+
+    #[test]
+    fn each_prompt_of_a_legacy_completion_has_answers_of_its_own() {
+        let mut facts = RequestFacts::unread(Endpoint::Completions);
+        facts.inputs = Some(10);
+        facts.max_output_tokens = Some(256);
+        assert_eq!(Estimate::of(&facts).output_cap, Some(2_560));
+        facts.endpoint = Endpoint::Responses;
+        assert_eq!(Estimate::of(&facts).output_cap, Some(256));
     }
 
     #[test]

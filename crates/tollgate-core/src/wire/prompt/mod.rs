@@ -243,6 +243,27 @@ impl RequestFacts {
         }
     }
 
+    /// How many answers are generated, and each of them up to the output cap: of a legacy completion
+    /// `n` for each of its prompts.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method, Uri};
+    /// use tollgate_core::wire::prompt::RequestFacts;
+    ///
+    /// let body = r#"{"prompt":["a","b","c"],"n":2,"max_tokens":16}"#;
+    /// let uri = Uri::from_static("/v1/completions");
+    /// let facts = RequestFacts::read(&Method::POST, &uri, &HeaderMap::new(), &body.into());
+    /// assert_eq!(facts.generated(), 6);
+    /// ```
+    #[must_use]
+    pub fn generated(&self) -> u64 {
+        let prompts = match self.endpoint {
+            Endpoint::Completions => self.inputs.unwrap_or(1).max(1),
+            _ => 1,
+        };
+        u64::from(self.answers.max(1)) * u64::from(prompts)
+    }
+
     /// The same facts in another dialect, where the path misleads.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Dialect) -> Self {
