@@ -117,6 +117,17 @@ pub enum OutputCharge {
     Nothing,
 }
 
+/// How the tokens of a prompt's text are known.
+#[derive(Clone, Copy)]
+enum Text {
+    /// Characters / 4.
+    Characters,
+    /// So many tokens for 1,024 characters.
+    Density(u64),
+    /// Counted, with what is put around each message.
+    Exact(u64),
+}
+
 /// How one provider charges a request.
 ///
 /// ```
@@ -211,12 +222,12 @@ impl ChargeProfile {
         self.estimate_of(
             facts,
             facts.max_output_tokens.unwrap_or(self.unset_cap),
-            None,
+            Text::Characters,
         )
     }
 
-    /// The same with so much output for each answer, and so many tokens for 1,024 characters.
-    fn estimate_of(&self, facts: &RequestFacts, cap: u64, density: Option<u64>) -> Cost {
+    /// The same with so much output for each answer, and the text known so.
+    fn estimate_of(&self, facts: &RequestFacts, cap: u64, text: Text) -> Cost {
         let one = Cost::request();
         match facts.endpoint {
             // Accepted now, charged elsewhere; or not charged in tokens at all.
@@ -231,14 +242,19 @@ impl ChargeProfile {
         let rounding = u64::from(facts.inputs.unwrap_or(1).saturating_sub(1))
             .saturating_mul(3)
             .div_ceil(4);
-        let text = match density {
-            Some(density) => facts.prompt_chars.saturating_mul(density).div_ceil(1024),
-            None => facts.prompt_chars.div_ceil(4),
+        let guessed = |text: u64| {
+            text.saturating_add(rounding)
+                .saturating_add(u64::from(facts.messages).saturating_mul(self.per_message))
+        };
+        let text = match text {
+            Text::Characters => guessed(facts.prompt_chars.div_ceil(4)),
+            Text::Density(density) => {
+                guessed(facts.prompt_chars.saturating_mul(density).div_ceil(1024))
+            }
+            Text::Exact(tokens) => tokens,
         };
         let input = text
-            .saturating_add(rounding)
             .saturating_add(facts.prompt_token_ids)
-            .saturating_add(u64::from(facts.messages).saturating_mul(self.per_message))
             .saturating_add(u64::from(facts.images).saturating_mul(self.per_image));
         if !facts.endpoint.generates() {
             return one.tokens(input, 0);
@@ -327,6 +343,8 @@ pub struct Charging {
     learned: Option<Arc<Learned>>,
     /// A budget in shadow mode: nothing is written.
     shadow: bool,
+    #[cfg(feature = "bpe-openai")]
+    pub(crate) exact: Option<crate::exact::Tokenizer>,
 }
 
 impl Charging {
@@ -345,6 +363,8 @@ impl Charging {
             warned: Arc::default(),
             learned: None,
             shadow: false,
+            #[cfg(feature = "bpe-openai")]
+            exact: None,
         }
     }
 
@@ -409,6 +429,36 @@ impl Charging {
         self
     }
 
+    /// Counts the tokens of the prompt's text exactly, where the model's tokenizer is known. Default: no.
+    ///
+    /// The count takes the place of the estimated input in limits of our own (of a principal, of money, per calendar
+    /// period), and in those of a provider that settles to real usage. A provider that gives nothing back charges by an
+    /// estimate of its own, and its limits are kept by that. Every message of a chat adds 4 tokens and the answer 3, as
+    /// in OpenAI's cookbook ("How to count tokens with tiktoken"); images and token ids are added as before; tool
+    /// definitions are not in it, for how they are put to the model is not public.
+    ///
+    /// More than 64 KiB of text are counted on a thread for blocking work, and so is what waits for a tokenizer's table to
+    /// be loaded; the request asks for admission when that is done. Where there is no tokio runtime, or the count fails,
+    /// the estimate by characters stands. The time is linear in the text, whatever it is.
+    ///
+    /// ```
+    /// use tollgate_budget::{Budget, Charging, Limit, Tokenizer};
+    ///
+    /// let budget = Budget::builder()
+    ///     .limit(Limit::input_tokens(1_000_000).per_calendar_day("UTC"))
+    ///     .charging(Charging::auto().exact(Tokenizer::ByModel))
+    ///     .build()?;
+    /// # let _ = budget;
+    /// # Ok::<(), tollgate_budget::InvalidLimit>(())
+    /// ```
+    #[cfg(feature = "bpe-openai")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "bpe-openai")))]
+    #[must_use]
+    pub fn exact(mut self, tokenizer: crate::exact::Tokenizer) -> Self {
+        self.exact = Some(tokenizer);
+        self
+    }
+
     pub(crate) fn learned(&self) -> Option<&Arc<Learned>> {
         self.learned.as_ref()
     }
@@ -440,8 +490,13 @@ impl Charging {
         (body, facts)
     }
 
-    /// The rule for a request: its dialect's, with what was learned of the model's output.
-    pub(crate) fn rule(&self, facts: &RequestFacts) -> (ChargeProfile, Cost) {
+    /// The rule for a request: its dialect's, with what was learned of the model's output; what it is charged; and the
+    /// input that limits of our own reserve. `exact`: the tokens of its text, if they were counted.
+    pub(crate) fn rule(
+        &self,
+        facts: &RequestFacts,
+        exact: Option<u64>,
+    ) -> (ChargeProfile, Cost, u64) {
         let mut profile = self.profile(facts.dialect());
         let model = facts.model.as_deref();
         let known = || Some(self.learned.as_ref()?.of(model?));
@@ -450,12 +505,23 @@ impl Charging {
             profile = profile.unset_cap(output);
         }
         let cap = facts.max_output_tokens.unwrap_or(profile.unset_cap);
-        let cost = if profile.settles {
-            profile.estimate_of(facts, output.map_or(cap, |output| cap.min(output)), density)
-        } else {
-            profile.estimate_of(facts, cap, None)
+        let text = match (exact, density) {
+            (Some(tokens), _) => Text::Exact(tokens),
+            (None, Some(density)) => Text::Density(density),
+            (None, None) => Text::Characters,
         };
-        (profile, cost)
+        let cost = if profile.settles {
+            profile.estimate_of(facts, output.map_or(cap, |output| cap.min(output)), text)
+        } else {
+            profile.estimate_of(facts, cap, Text::Characters)
+        };
+        let input = match text {
+            Text::Characters => cost.input,
+            Text::Exact(_) => profile.estimate_of(facts, cap, text).input,
+            // The worst case, whatever was learned.
+            Text::Density(_) => cost.input.max(profile.estimate(facts).input),
+        };
+        (profile, cost, input)
     }
 
     /// What stands when the caller leaves early. Default: [`DropPolicy::Keep`].

@@ -1,4 +1,4 @@
-//! The response future: read, admit, make ready, call.
+//! The response future: read, count, admit, make ready, call.
 use std::{
     fmt,
     future::Future,
@@ -31,6 +31,7 @@ use tower_service::Service;
 use crate::{
     body::{ResponseBody, Settling},
     charging::{ChargeProfile, Charging, Cost, DropPolicy},
+    count::Count,
     learned::Learned,
     scope::{Asking, Keys},
     store::{Ask, BudgetStore, Charge, Observation, Refusal, Reservation, Settlement},
@@ -72,6 +73,13 @@ enum State<F, A, B> {
     Reading {
         #[pin]
         read: ReadRequest<B>,
+    },
+    /// The prompt's tokens are counted, perhaps on another thread.
+    Counting {
+        count: Count,
+        charging: Charging,
+        bytes: u64,
+        request: Option<Request<B>>,
     },
     /// Waiting for the budget.
     Admitting {
@@ -135,7 +143,7 @@ where
         } else {
             // Not to be read: it counts as a request, and its body passes untouched.
             let bytes = request.body().size_hint().lower();
-            let ask = asked.ask(&store.charging(), bytes);
+            let ask = asked.ask(&store.charging(), bytes, None);
             let acquire = asked.acquire(&store, ask, &request);
             State::Admitting {
                 acquire,
@@ -154,15 +162,13 @@ where
 }
 
 impl Asked {
-    fn ask(&mut self, charging: &Charging, bytes: u64) -> Ask {
+    fn ask(&mut self, charging: &Charging, bytes: u64, exact: Option<u64>) -> Ask {
         let facts = self.facts.as_deref();
         if let Some(facts) = facts {
             self.endpoint = facts.endpoint;
-            (self.profile, self.cost) = charging.rule(facts);
+            let input;
+            (self.profile, self.cost, input) = charging.rule(facts, exact);
             self.learned = charging.learned().cloned();
-            // Our own limits reserve the worst case, whatever was learned.
-            let plain = self.learned.is_some().then(|| self.profile.estimate(facts));
-            let input = self.cost.input.max(plain.map_or(0, |plain| plain.input));
             let worst = Cost { input, ..self.cost };
             (self.cost.used, self.bill) = charging.tariff.reserve(facts, &worst);
             if facts.endpoint == Endpoint::Images {
@@ -331,14 +337,13 @@ where
                     Ok((mut parts, bytes, facts)) => {
                         let charging = this.store.charging();
                         let (bytes, facts) = charging.cap(&mut parts, bytes, facts);
+                        let count = Count::of(&charging, &facts);
                         this.asked.facts = Some(facts);
-                        let ask = this.asked.ask(&charging, bytes.len() as u64);
-                        let request = Request::from_parts(parts, B::from(bytes));
-                        let acquire = this.asked.acquire(this.store, ask, &request);
-                        this.state.set(State::Admitting {
-                            acquire,
-                            request: Some(request),
-                            queued: None,
+                        this.state.set(State::Counting {
+                            count,
+                            charging,
+                            bytes: bytes.len() as u64,
+                            request: Some(Request::from_parts(parts, B::from(bytes))),
                         });
                     }
                     Err(_) => {
@@ -347,6 +352,22 @@ where
                         return Poll::Ready(Ok(this.asked.refuse(refused)));
                     }
                 },
+                StateProj::Counting {
+                    count,
+                    charging,
+                    bytes,
+                    request,
+                } => {
+                    let exact = ready!(count.poll(cx));
+                    let ask = this.asked.ask(charging, *bytes, exact);
+                    let request = request.take().expect("request taken once");
+                    let acquire = this.asked.acquire(this.store, ask, &request);
+                    this.state.set(State::Admitting {
+                        acquire,
+                        request: Some(request),
+                        queued: None,
+                    });
+                }
                 StateProj::Admitting {
                     acquire,
                     request,
@@ -410,6 +431,7 @@ impl<S, F, St, A, C, B> fmt::Debug for ResponseFuture<S, F, St, A, C, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Reading { .. } => "Reading",
+            State::Counting { .. } => "Counting",
             State::Admitting { .. } => "Admitting",
             State::Readying { .. } => "Readying",
             State::Calling { .. } => "Calling",

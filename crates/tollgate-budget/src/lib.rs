@@ -128,7 +128,10 @@ mod body;
 mod budget;
 mod builder;
 mod charging;
+mod count;
 mod engine;
+#[cfg(feature = "bpe-openai")]
+mod exact;
 mod future;
 mod layer;
 mod learned;
@@ -153,6 +156,9 @@ pub use budget::Budget;
 pub use builder::{BudgetBuilder, Oversized};
 pub use charging::{ChargeProfile, Charging, Cost, DropPolicy, OutputCharge};
 pub use engine::witness::Charged;
+#[cfg(feature = "bpe-openai")]
+#[cfg_attr(docsrs, doc(cfg(feature = "bpe-openai")))]
+pub use exact::Tokenizer;
 pub use future::ResponseFuture;
 pub use layer::TokenBudgetLayer;
 pub use limit::{

@@ -195,7 +195,9 @@ impl RequestFacts {
         }
         match header(header::CONTENT_TYPE) {
             Some(kind) if kind.starts_with("multipart/") => read::form(&mut facts, kind, body),
-            _ if facts.endpoint != Endpoint::Other => read::document(&mut facts, uri.path(), body),
+            _ if facts.endpoint != Endpoint::Other => {
+                read::document(&mut facts, uri.path(), body, |_| {});
+            }
             _ => {}
         }
         facts
@@ -262,6 +264,33 @@ impl RequestFacts {
             _ => 1,
         };
         u64::from(self.answers.max(1)) * u64::from(prompts)
+    }
+
+    /// Calls `each` with every text of the prompt, unescaped, in the order of the document: the very strings whose
+    /// characters [`prompt_chars`](Self::prompt_chars) counts.
+    ///
+    /// Walks the document again, for nothing of it is kept but sizes. `false`: that was not all of it (the fields of a
+    /// form are not walked), so what was counted of it says nothing.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method, Uri};
+    /// use tollgate_core::wire::prompt::RequestFacts;
+    ///
+    /// let body = r#"{"messages":[{"role":"user","content":"Gr\u00fc\u00dfe"}]}"#;
+    /// let uri = Uri::from_static("/v1/chat/completions");
+    /// let facts = RequestFacts::read(&Method::POST, &uri, &HeaderMap::new(), &body.into());
+    /// let mut seen = Vec::new();
+    /// assert!(facts.each_text(|text| seen.push(text.to_owned())));
+    /// assert_eq!(seen, ["Grüße"]);
+    /// ```
+    #[must_use = "if it was not all, what was counted says nothing"]
+    pub fn each_text(&self, mut each: impl FnMut(&str)) -> bool {
+        if self.prompt_chars == 0 {
+            return true;
+        }
+        let mut again = Self::unread(self.endpoint);
+        read::document(&mut again, "", &self.source, |text| each(&text.to_str()));
+        again.prompt_chars == self.prompt_chars
     }
 
     /// The same facts in another dialect, where the path misleads.

@@ -7,14 +7,20 @@ use crate::wire::json::{Cursor, Kind, Result, Text, Word};
 /// Longest name of a model or user that is kept.
 const LONGEST_NAME: usize = 512;
 
-/// Reads a JSON document into `facts`; what came before a broken place is kept.
-pub(super) fn document(facts: &mut RequestFacts, path: &str, body: &[u8]) {
+/// Reads a JSON document into `facts` and hands on each string of the prompt that is text; what came before a broken
+/// place is kept.
+pub(super) fn document(
+    facts: &mut RequestFacts,
+    path: &str,
+    body: &[u8],
+    mut each: impl FnMut(Text<'_>),
+) {
     let mut cursor = Cursor::new(body);
     let mut seen = Seen {
         cohere_v2: path.ends_with("/v2/chat"),
         ..Seen::default()
     };
-    let _ = cursor.object(|c, key| member(facts, &mut seen, c, key));
+    let _ = cursor.object(|c, key| member(facts, &mut seen, c, key, &mut each));
     if facts.endpoint == Endpoint::CohereChat && seen.messages && !seen.cohere_v2 {
         // `/v1/chat` is Cohere's with `message`, and an OpenAI-like server's with `messages`.
         facts.endpoint = Endpoint::ChatCompletions;
@@ -40,7 +46,13 @@ struct Seen {
     metadata_user: Option<Arc<str>>,
 }
 
-fn member(facts: &mut RequestFacts, seen: &mut Seen, c: &mut Cursor<'_>, key: &[u8]) -> Result {
+fn member(
+    facts: &mut RequestFacts,
+    seen: &mut Seen,
+    c: &mut Cursor<'_>,
+    key: &[u8],
+    each: &mut impl FnMut(Text<'_>),
+) -> Result {
     match key {
         b"model" => {
             if let Some(name) = name(c.text()?) {
@@ -120,25 +132,25 @@ fn member(facts: &mut RequestFacts, seen: &mut Seen, c: &mut Cursor<'_>, key: &[
             let turns = turns(*c)?;
             facts.messages += turns.count;
             facts.prefill |= turns.last_is_the_models;
-            prompt(facts, c, key)?;
+            prompt(facts, c, key, each)?;
         }
         b"input" | b"prompt" => {
             several(facts, *c)?;
-            prompt(facts, c, key)?;
+            prompt(facts, c, key, each)?;
         }
         b"texts" | b"requests" | b"documents" | b"instances" => {
             facts.inputs = Some(length(*c)?);
-            prompt(facts, c, key)?;
+            prompt(facts, c, key, each)?;
         }
         b"images" if facts.endpoint == Endpoint::CohereEmbed => {
             facts.inputs = Some(length(*c)?);
-            prompt(facts, c, key)?;
+            prompt(facts, c, key, each)?;
         }
         // Of `/api/generate`; in a chat they stand in the messages.
-        b"images" if facts.endpoint == Endpoint::Ollama => prompt(facts, c, key)?,
+        b"images" if facts.endpoint == Endpoint::Ollama => prompt(facts, c, key, each)?,
         b"message" => {
             facts.messages += 1;
-            prompt(facts, c, key)?;
+            prompt(facts, c, key, each)?;
         }
         b"system"
         | b"instructions"
@@ -151,7 +163,7 @@ fn member(facts: &mut RequestFacts, seen: &mut Seen, c: &mut Cursor<'_>, key: &[
         | b"inputText"
         | b"suffix"
         | b"template" => {
-            prompt(facts, c, key)?;
+            prompt(facts, c, key, each)?;
         }
         _ => {
             c.skip()?;
@@ -313,7 +325,12 @@ fn several(facts: &mut RequestFacts, mut c: Cursor<'_>) -> Result {
 }
 
 /// Counts the text and the images of a part of the prompt.
-fn prompt(facts: &mut RequestFacts, c: &mut Cursor<'_>, top: &[u8]) -> Result {
+fn prompt(
+    facts: &mut RequestFacts,
+    c: &mut Cursor<'_>,
+    top: &[u8],
+    each: &mut impl FnMut(Text<'_>),
+) -> Result {
     let mut key: &[u8] = top;
     // How deep the arguments of a tool begin: names within are the tool's own, and all of it is text.
     let mut arguments = None;
@@ -321,6 +338,7 @@ fn prompt(facts: &mut RequestFacts, c: &mut Cursor<'_>, top: &[u8]) -> Result {
         Word::Key(_) if arguments.is_some_and(|from| depth > from) => {}
         Word::Value(text) if arguments.is_some_and(|from| depth > from) => {
             facts.prompt_chars += text.chars();
+            each(text);
         }
         Word::Key(text) => {
             key = text.raw();
@@ -348,7 +366,10 @@ fn prompt(facts: &mut RequestFacts, c: &mut Cursor<'_>, top: &[u8]) -> Result {
             | b"signature" | b"encrypted_content" | b"thoughtSignature" | b"format" | b"detail" => {
             }
             b"images" => facts.images += 1,
-            _ => facts.prompt_chars += text.chars(),
+            _ => {
+                facts.prompt_chars += text.chars();
+                each(text);
+            }
         },
     })
 }
