@@ -55,7 +55,8 @@ fn of_alice(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
 
 fn used(budget: &Budget) -> (u64, u64) {
     let seen = budget.snapshot();
-    let used = |name| seen.limit(name).unwrap().used;
+    // Of a limit for each principal nothing is to be seen before one is charged.
+    let used = |name| seen.limit(name).map_or(0, |limit| limit.used);
     (used("ours"), used("theirs"))
 }
 
@@ -155,14 +156,6 @@ async fn what_has_no_public_tokenizer_is_estimated_by_characters() {
     assert_eq!(reserved(exact(), request("gpt-4")).await, (2, 3));
     let told = Charging::auto().exact(Tokenizer::O200k);
     assert_eq!(reserved(told, request("my-deployment")).await, (2, 3));
-    // The fields of a form are not walked again.
-    let form = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4\r\n--b\r\n\
-        Content-Disposition: form-data; name=\"prompt\"\r\n\r\nhello hello\r\n--b--\r\n";
-    let request = Request::post("http://provider.test/v1/images/edits")
-        .header("content-type", "multipart/form-data; boundary=b")
-        .body(Full::from(form))
-        .unwrap();
-    assert_eq!(reserved(exact(), request).await, (3, 3));
 }
 
 fn long() -> Request<Full<Bytes>> {
@@ -240,7 +233,7 @@ fn text_that_is_slow_for_others_is_not() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn hostile_documents_never_panic(
         noise: Vec<u8>,

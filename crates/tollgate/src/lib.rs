@@ -90,6 +90,7 @@
 //! | `prices` | no | [`price::PriceTable::shipped`]: prices of the usual models, with their date |
 //! | `tower` | no | [`retry::TowerBackoff`], [`retry::RetryBudget::tower`]: tower's own back-offs and budgets |
 //! | `backoff` | no | [`retry::BackoffPolicy`]: the policies of the `backoff` crate, which is unmaintained |
+//! | `bpe-openai` | no | [`budget::Charging::exact`]: exact counts of the prompt's tokens for OpenAI's models; some 35 MB of tables |
 //! | `hyper-util` | no | [`classify::HyperUtil`]: what was never sent is told from what may have been |
 #![cfg_attr(
     not(all(
@@ -101,6 +102,7 @@
         feature = "prices",
         feature = "tower",
         feature = "backoff",
+        feature = "bpe-openai",
         feature = "hyper-util"
     )),
     allow(rustdoc::broken_intra_doc_links)

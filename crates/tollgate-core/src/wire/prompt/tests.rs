@@ -187,6 +187,45 @@ fn text_is_counted_and_pictures_are_not_text() {
 }
 
 #[test]
+fn the_text_that_is_walked_again_is_the_text_that_was_counted() {
+    let texts = |facts: &RequestFacts| {
+        let mut texts = Vec::new();
+        let all = facts.each_text(|text| texts.push(text.to_owned()));
+        let chars: usize = texts.iter().map(|text| text.chars().count()).sum();
+        assert_eq!(chars as u64, facts.prompt_chars);
+        assert!(all);
+        texts
+    };
+    let facts = chat(
+        r#"{"user":"u","messages":[{"role":"system","content":"a\tb"},
+            {"role":"user","name":"n","content":[{"type":"text","text":"d\u00e9\ud83d\ude00"},
+                {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}}]}],
+           "tools":[{"type":"function"}]}"#,
+    );
+    assert_eq!(texts(&facts), ["a\tb", "n", "dé😀"]);
+    let cohere = r#"{"message":"ab","chat_history":[{"message":"c"}],"preamble":"d"}"#;
+    assert_eq!(texts(&read("/v1/chat", cohere)), ["ab", "c", "d"]);
+    assert_eq!(
+        texts(&read("/v1/embeddings", r#"{"input":["ab","c",7]}"#)),
+        ["ab", "c"]
+    );
+    // Up to the broken place, both times.
+    assert_eq!(texts(&chat(r#"{"prompt":"ab","input":["c""#)), ["ab"]);
+    assert!(texts(&chat("[")).is_empty());
+}
+
+#[test]
+fn the_text_of_a_form_is_not_walked_again() {
+    let form = "--b\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\nhello\r\n--b--\r\n";
+    let kind = "multipart/form-data; boundary=b".parse().unwrap();
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
+    let uri = Uri::from_static("/v1/images/edits");
+    let facts = RequestFacts::read(&Method::POST, &uri, &headers, &form.into());
+    assert_eq!(facts.prompt_chars, 5);
+    assert!(!facts.each_text(|_| ()), "and says so");
+}
+
+#[test]
 fn streams_are_asked_for_by_document_or_path() {
     assert!(chat(r#"{"stream":true}"#).stream);
     assert!(!chat(r#"{"stream":null}"#).stream);
@@ -379,7 +418,8 @@ proptest::proptest! {
         noise: Vec<u8>,
     ) {
         let body = Bytes::from([start.as_bytes(), &noise].concat());
-        let _ = RequestFacts::read(&Method::POST, &path.parse().unwrap(), &HeaderMap::new(), &body);
+        let facts = RequestFacts::read(&Method::POST, &path.parse().unwrap(), &HeaderMap::new(), &body);
+        assert!(facts.each_text(|_| ()));
         let form: HeaderMap = [(header::CONTENT_TYPE, "multipart/form-data; boundary=b".parse().unwrap())].into_iter().collect();
         let _ = RequestFacts::read(&Method::POST, &path.parse().unwrap(), &form, &body);
     }
