@@ -242,6 +242,36 @@ pub fn ours(extensions: &Extensions) -> Extensions {
 #[derive(Clone, Copy, Debug)]
 pub struct Recorded;
 
+/// Left in a request by a recorder that has asked for usage in the caller's place, so that a layer
+/// further in can take the question back from a target that does not know it.
+#[derive(Clone)]
+pub struct AskedForUsage {
+    asking: Bytes,
+    original: Bytes,
+}
+
+impl AskedForUsage {
+    /// The document that asks, and the one that it was made of.
+    #[must_use]
+    pub fn new(asking: Bytes, original: Bytes) -> Self {
+        Self { asking, original }
+    }
+
+    /// The document without the question; `None` if this is not the one that asks (same memory).
+    #[must_use]
+    pub fn original_of(&self, body: &Bytes) -> Option<&Bytes> {
+        let same = self.asking.as_ptr() == body.as_ptr() && self.asking.len() == body.len();
+        same.then_some(&self.original)
+    }
+}
+
+impl std::fmt::Debug for AskedForUsage {
+    /// Shows no prompt.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AskedForUsage").finish_non_exhaustive()
+    }
+}
+
 /// Which candidate of a chain served a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

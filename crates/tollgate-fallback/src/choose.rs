@@ -2,11 +2,15 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use bytes::Bytes;
-use http::request::Parts;
+use http::{HeaderValue, header, request::Parts};
 use tokio::time::Instant;
 use tollgate_core::{
     call::{Call, Skipped},
-    wire::{estimate::Estimate, prompt::Facts},
+    extensions::AskedForUsage,
+    wire::{
+        estimate::Estimate,
+        prompt::{Facts, RequestFacts},
+    },
 };
 
 use crate::{
@@ -158,6 +162,27 @@ impl Choice {
         if self.fit(chosen.position, health, now).is_ok() {
             self.next = chosen.position;
         }
+    }
+
+    /// A recorder further out has asked for usage in the caller's place, and a candidate may not
+    /// know the question: it is taken back, and the same candidate is tried once more. False: there
+    /// is none.
+    pub(crate) fn take_back_question(&mut self, chosen: &Chosen) -> bool {
+        let asked = self.head.extensions.remove::<AskedForUsage>();
+        let Some(original) = asked.and_then(|asked| asked.original_of(&self.body).cloned()) else {
+            return false;
+        };
+        let head = &mut self.head;
+        if head.headers.contains_key(header::CONTENT_LENGTH) {
+            let length = HeaderValue::from(original.len());
+            head.headers.insert(header::CONTENT_LENGTH, length);
+        }
+        let read = RequestFacts::read(&head.method, &head.uri, &head.headers, &original);
+        self.facts = Facts::new(read);
+        self.head.extensions.insert(self.facts.clone());
+        self.body = original;
+        self.next = chosen.position;
+        true
     }
 
     /// The request was too long for a candidate.

@@ -250,6 +250,11 @@ impl<E> Run<E> {
         let blamed = refused.is_none() && blames_request(&verdict.outcome);
         match turn {
             Turn::Served => return self.done(answer, config),
+            // The first candidate's answer shows the recorder the same.
+            Turn::Stop
+                if blamed
+                    && !matches!(self.first, First::Awaited)
+                    && self.choice.take_back_question(&self.sent) => {}
             Turn::Stop if blamed => return self.done_with_first(answer, config),
             Turn::Stop => return self.done(answer, config),
             Turn::Next => {}

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Uri, header, request::Parts};
 use tollgate_core::{
     body::signed,
+    extensions::AskedForUsage,
     wire::prompt::{Facts, ask_for_usage},
 };
 
@@ -26,7 +27,8 @@ pub(crate) fn wanted(parts: &Parts, facts: &Facts) -> bool {
 
 /// Asks for usage: changes the document and what the head says of it. `None`: it cannot be.
 pub(crate) fn ask(parts: &mut Parts, body: &Bytes, facts: &Facts) -> Option<Bytes> {
-    let body = ask_for_usage(body)?;
+    let original = body;
+    let body = ask_for_usage(original)?;
     let headers = &mut parts.headers;
     if headers.contains_key(header::CONTENT_LENGTH) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -40,6 +42,8 @@ pub(crate) fn ask(parts: &mut Parts, body: &Bytes, facts: &Facts) -> Option<Byte
     }
     let facts = Facts::new(facts.asking_for_usage(&body));
     parts.extensions.insert(facts);
+    let question = AskedForUsage::new(body.clone(), original.clone());
+    parts.extensions.insert(question);
     Some(body)
 }
 
