@@ -437,7 +437,7 @@ impl Charging {
     /// in OpenAI's cookbook ("How to count tokens with tiktoken"); images and token ids are added as before; tool
     /// definitions are not in it, for how they are put to the model is not public.
     ///
-    /// More than 64 KiB of text are counted on a thread for blocking work, and so is what waits for a tokenizer's table to
+    /// More than 16 KiB of text are counted on a thread for blocking work, and so is what waits for a tokenizer's table to
     /// be loaded; the request asks for admission when that is done. Where there is no tokio runtime, or the count fails,
     /// the estimate by characters stands. The time is linear in the text, whatever it is.
     ///

@@ -12,7 +12,7 @@ use tollgate_core::wire::prompt::{Endpoint, Facts, RequestFacts};
 use crate::count::Count;
 
 /// Bytes of text that are counted where the request is; more than that are counted on a thread for blocking work.
-const INLINE: u64 = 64 << 10;
+const INLINE: u64 = 16 << 10;
 
 /// Tokens of a chat message beside its text: three that frame it, and its role.
 ///
