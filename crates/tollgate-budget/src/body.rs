@@ -159,13 +159,14 @@ impl Observer for Settling {
             }
             let whole = end == End::Complete || answer.complete;
             if let (Some((learned, facts)), true) = (&self.learned, whole) {
-                learned.hear(facts, &answer.usage);
+                learned.hear(facts, &answer.billed_usage());
             }
             let (charged, used) = if whole {
-                let charged = self.profile.actual(&answer.usage);
+                let charged = self.profile.actual(&answer.billed_usage());
                 (
                     charged,
-                    self.bill.actual(&self.estimate.used, &answer.usage),
+                    self.bill
+                        .actual(&self.estimate.used, &answer.billed_usage()),
                 )
             } else if self.on_drop == DropPolicy::Received {
                 let chars = answer.output_chars;

@@ -32,7 +32,7 @@ pub(crate) fn answer(record: &mut UsageRecord, seen: &TapState, begun: Instant) 
         .first_content()
         .map(|at| at.saturating_duration_since(begun));
     record.model_served.clone_from(&answer.model);
-    record.usage = answer.usage;
+    record.usage = answer.billed_usage();
     record.has_usage = answer.has_usage;
     record.finish = answer.finish;
     record.finish_reason.clone_from(&answer.finish_reason);
@@ -44,7 +44,7 @@ pub(crate) fn answer(record: &mut UsageRecord, seen: &TapState, begun: Instant) 
     if record.completion != Completion::Complete || broken_off {
         // After the finish reason no more is generated, so the numbers are the last word.
         if answer.finish.is_none() {
-            record.usage = lower_bounds(answer.usage);
+            record.usage = lower_bounds(answer.billed_usage());
         }
         // With an error after content something was generated, even if none of it was text.
         if answer.output_chars > 0 || broken_off {

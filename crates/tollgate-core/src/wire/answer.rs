@@ -1,7 +1,7 @@
 //! What an answer says, read while its bytes pass by.
 use std::sync::Arc;
 
-use super::usage::{Finish, Usage};
+use super::usage::{Count, Finish, Usage};
 
 #[cfg(feature = "decompression")]
 mod coding;
@@ -68,6 +68,22 @@ pub struct Answer {
     /// Whether the body can be read: false for an unknown coding (each one without the feature
     /// `decompression`), for a broken one, or beyond a cap.
     pub readable: bool,
+    /// All tokens of such an answer are input.
+    pub(crate) only_reads: bool,
+}
+
+impl Answer {
+    /// The usage as it is charged: [`usage`](Self::usage), with the total as input where an answer that generates nothing
+    /// states a total alone, as the embeddings of Voyage and Jina do.
+    #[must_use]
+    pub fn billed_usage(&self) -> Usage {
+        let mut usage = self.usage;
+        let split = usage.input != Count::Unknown || usage.output != Count::Unknown;
+        if self.only_reads && !split {
+            usage.input = usage.total;
+        }
+        usage
+    }
 }
 
 /// Bounds of what a reader keeps.

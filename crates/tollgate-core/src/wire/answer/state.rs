@@ -13,7 +13,7 @@ use crate::wire::{
         frames::{self, Frame},
     },
     sse::Event,
-    usage::{Count, Finish, tally::Tally},
+    usage::{Finish, tally::Tally},
 };
 
 /// The longest name of a model, an id, a tier or a reason that is kept.
@@ -51,6 +51,7 @@ impl State {
         let mut state = Self {
             answer: Answer {
                 readable: true,
+                only_reads: endpoint.only_reads(),
                 ..Answer::default()
             },
             endpoint,
@@ -315,13 +316,7 @@ impl State {
     pub(super) fn settle_usage(&mut self) {
         self.answer.has_usage = self.tally.is_some();
         if self.answer.has_usage {
-            let usage = &mut self.answer.usage;
-            *usage = self.tally.usage();
-            let split = usage.input != Count::Unknown || usage.output != Count::Unknown;
-            if self.endpoint.only_reads() && !split {
-                // Voyage and Jina state a total alone.
-                usage.input = usage.total;
-            }
+            self.answer.usage = self.tally.usage();
         }
     }
 }
