@@ -1,7 +1,10 @@
 //! Every order of the four layers: the same scripts, the same answers, the same books. X01, X02.
 use bytes::Bytes;
 use http_body_util::Full;
+use tokio::time::Instant;
 use tollgate::{
+    Budget, Limit,
+    budget::Scope,
     call::{Attempts, CallOptions},
     extensions::Refused,
 };
@@ -302,4 +305,77 @@ async fn a_transport_error_comes_out_as_it_went_in() {
         .await
         .err();
     assert_eq!(error, Some(SimError::Reset));
+}
+
+/// What the budget was charged, by model.
+fn charged(budget: &Budget) -> String {
+    let mut charged: Vec<_> = budget
+        .snapshot()
+        .limits
+        .iter()
+        .map(|limit| format!("{} {}", limit.key.as_deref().unwrap_or("?"), limit.used))
+        .collect();
+    charged.sort();
+    charged.join(", ").replace("model-", "")
+}
+
+// X01, X02
+#[tokio::test(start_paused = true)]
+async fn what_each_order_means_is_what_the_book_says() {
+    let mut rows = Vec::new();
+    macro_rules! observe {
+        ($name:ident: $a:ident $b:ident $c:ident $d:ident) => {{
+            let limit = Limit::requests(1_000).per_minute().scope(Scope::Model);
+            let layers = Layers {
+                budget: Budget::in_memory([limit]).expect("a limit"),
+                ..Layers::new()
+            };
+            // The first model is limited once and then down; the second one serves.
+            let provider = Scripted::by(|attempt| match attempt.model().as_deref() {
+                Some("model-a") if attempt.index == 0 => Reply::rate_limited(2),
+                Some("model-a") => Reply::status(503),
+                _ => Reply::chat("model-b", 9, 2),
+            });
+            let stack = ServiceBuilder::new()
+                .layer(layer!($a, layers))
+                .layer(layer!($b, layers))
+                .layer(layer!($c, layers))
+                .layer(layer!($d, layers))
+                .service(provider.clone());
+            let start = Instant::now();
+            let (head, _) = send(stack, chat("model-a")).await;
+            assert_eq!(head.status(), 200, "in order {}", stringify!($name));
+            let sent: String = provider
+                .attempts()
+                .iter()
+                .filter_map(|attempt| attempt.model())
+                .collect();
+            let totals = layers.usage.snapshot().all;
+            rows.push(format!(
+                "| `{}` | {} | {} | {} | {} |",
+                stringify!($name).to_uppercase(),
+                sent.replace("model-", ""),
+                charged(&layers.budget),
+                totals.records,
+                if start.elapsed().as_secs() >= 2 {
+                    "yes"
+                } else {
+                    "no"
+                },
+            ));
+            assert_eq!(totals.calls, 1, "in order {}", stringify!($name));
+        }};
+    }
+    every_order!(observe);
+    let chapter = include_str!("../docs/ordering.md");
+    let written: Vec<&str> = chapter
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.get(7..8) == Some("`"))
+        .collect();
+    assert_eq!(
+        written,
+        rows,
+        "docs/ordering.md should have these rows:\n{}",
+        rows.join("\n")
+    );
 }

@@ -142,4 +142,32 @@ pub mod book {
     #[doc = include_str!("../../docs/simulator.md")]
     #[derive(Debug)]
     pub struct Simulator;
+
+    #[doc = include_str!("../../docs/concepts.md")]
+    #[derive(Debug)]
+    pub struct Concepts;
+
+    #[doc = include_str!("../../docs/providers.md")]
+    #[derive(Debug)]
+    pub struct Providers;
+
+    #[doc = include_str!("../../docs/streaming.md")]
+    #[derive(Debug)]
+    pub struct Streaming;
+
+    #[doc = include_str!("../../docs/cancellation.md")]
+    #[derive(Debug)]
+    pub struct Cancellation;
+
+    #[doc = include_str!("../../docs/operations.md")]
+    #[derive(Debug)]
+    pub struct Operations;
+
+    #[doc = include_str!("../../docs/security.md")]
+    #[derive(Debug)]
+    pub struct Security;
+
+    #[doc = include_str!("../../docs/migration.md")]
+    #[derive(Debug)]
+    pub struct Migration;
 }

@@ -1,6 +1,7 @@
 //! Rate limits, token budgets, fallback models and usage records for LLM APIs, as tower layers around any HTTP service.
 //!
-//! LLM APIs are metered. The four layers here stack around the client that you have, in any subset and order:
+//! LLM APIs are metered: requests and tokens a minute, caps a day, money a month. Every team that calls one writes the same four things by
+//! hand. Here they are layers around the client that you have, in any subset and order, and your error type stays as it is:
 //!
 //! ```text
 //! caller ─► UsageRecorder ─► ModelFallback ─► RetryOnRateLimit ─► TokenBudget ─► your client ─► provider
@@ -78,6 +79,20 @@
 //! # }
 //! ```
 //!
+//! # Where to go on
+//!
+//! | question | answer |
+//! |---|---|
+//! | what can a limit be? | [`Limit`], [`budget`] |
+//! | what is tried again, and after what time? | [`RateLimitPolicy`], [`retry`] |
+//! | who serves when a model cannot? | [`ModelChain`], [`fallback`] |
+//! | what was used, and what did it cost? | [`UsageTotals`], [`UsageRecord`], [`price`] |
+//! | what may a caller say of one call? | [`call::CallOptions`] |
+//! | what happened to it? | [`call::Attempts`], [`extensions::Refused`], [`extensions::GaveUp`], [`extensions::ServedBy`] |
+//! | how do I test this? | the crate `tollgate-sim` |
+//!
+//! The book, in `docs/` of the repository, has a chapter for each, and one for what the order of the layers means.
+//!
 //! # Features
 //!
 //! | feature | default | what it brings |
@@ -86,6 +101,10 @@
 //! | `fallback` | yes | [`ModelFallback`] |
 //! | `retry` | yes | [`RetryOnRateLimit`] |
 //! | `usage` | yes | [`UsageRecorder`] |
+//! | `decompression` | no | compressed answers (gzip, deflate, br, zstd) are read, from a bounded decoded copy |
+//! | `drain` | no | [`usage::DrainLayer`]: answers are read to their end, within bounds, when their callers have left |
+//! | `jsonl` | no | [`usage::JsonLines`]: records as lines of JSON |
+//! | `metrics` | no | [`usage::MetricsRecorder`]: records as metrics, through the `metrics` facade |
 //! | `ledger` | no | [`Ledger`]: usage records in SQLite; needs Rust 1.89 and a C compiler |
 //! | `prices` | no | [`price::PriceTable::shipped`]: prices of the usual models, with their date |
 //! | `tower` | no | [`retry::TowerBackoff`], [`retry::RetryBudget::tower`]: tower's own back-offs and budgets |
@@ -98,7 +117,10 @@
         feature = "fallback",
         feature = "retry",
         feature = "usage",
+        feature = "drain",
+        feature = "jsonl",
         feature = "ledger",
+        feature = "metrics",
         feature = "prices",
         feature = "tower",
         feature = "backoff",
