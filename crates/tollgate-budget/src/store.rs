@@ -196,8 +196,8 @@ pub trait Settle: Send + Sync {
     /// It is over.
     fn settle(&self, ticket: Ticket, how: Settlement);
 
-    /// For how long others like it are held back now, because the provider refused; `None` if they are not, or if
-    /// that is not known here.
+    /// For how long others like it are held back now, because the provider refused: no time at all if they are not.
+    /// `None` if that is not known here.
     fn gated(&self, ticket: Ticket) -> Option<Duration> {
         let _ = ticket;
         None

@@ -5,6 +5,10 @@
 //! next refusal: they are let through at a pace, until an answer has stated what is left, or a period has
 //! passed. Answers that state nothing let the pace grow, and end it after a few.
 //!
+//! Some refusals are no fact about the key: a provider that is short of capacity refuses one in thirty and serves the
+//! others that come at the same moment. One that nothing explains, among many that were served, holds only the request
+//! that was refused ([`Gate::strayed`]); else the whole key would go at the pace of its strays.
+//!
 //! It is arithmetic alone: no clock, no lock. Times are nanoseconds from any one instant.
 //!
 //! ```
@@ -36,10 +40,16 @@ pub struct Gate {
     next: u64,
     refusals: u32,
     served: u32,
+    /// The last answers, the latest in the lowest bit: 1 for a refusal.
+    answers: u32,
+    /// How many of them there are.
+    known: u32,
 }
 
 /// Answers without a statement of what is left, after which the pace ends.
 const ENOUGH: u32 = 16;
+/// Of the last 32 answers, fewer than these are refusals where they are strays.
+const FEW: u32 = 4;
 
 impl Gate {
     /// When a request may pass; not after `now` if it may at once.
@@ -99,8 +109,10 @@ impl Gate {
     /// The provider refused a request that was sent at `sent`, and said how long to wait, or nothing.
     ///
     /// A shorter wait never undoes a longer one, none counts for more than `longest`, and without a statement it is
-    /// half a second, doubling with every round of refusals up to eight seconds.
+    /// half a second, doubling with every round of refusals up to eight seconds; every answer that is served takes one
+    /// doubling back.
     pub fn refused(&mut self, now: u64, sent: u64, wait: Option<u64>, longest: u64) {
+        self.note(true);
         // One round of refusals counts once, however many were on their way.
         if sent >= self.open_at {
             self.refusals = self.refusals.saturating_add(1);
@@ -114,10 +126,40 @@ impl Gate {
         self.served = 0;
     }
 
+    /// A request was refused, and nothing that was stated explains it: whether it is one of few among many that were
+    /// served. If so it holds nobody else, and [`refused`](Self::refused) is not to be told.
+    ///
+    /// That takes 32 answers, of which fewer than four were refusals: a limit that is really reached shuts the gate with
+    /// the fourth refusal at the latest.
+    ///
+    /// ```
+    /// # use tollgate_core::gate::Gate;
+    /// let mut gate = Gate::default();
+    /// assert!(!gate.strayed(), "nothing is known of the key");
+    /// for _ in 0..32 {
+    ///     gate.served(0, false);
+    /// }
+    /// assert_eq!([(); 4].map(|()| gate.strayed()), [true, true, true, false]);
+    /// ```
+    pub fn strayed(&mut self) -> bool {
+        let stray = self.known == u32::BITS && self.answers.count_ones() < FEW;
+        if stray {
+            self.note(true);
+        }
+        stray
+    }
+
+    fn note(&mut self, refused: bool) {
+        self.answers = self.answers << 1 | u32::from(refused);
+        self.known = (self.known + 1).min(u32::BITS);
+    }
+
     /// An answer that is no refusal came for a request that was sent at `sent`; `stated`: it says what is left.
     pub fn served(&mut self, sent: u64, stated: bool) {
+        self.note(false);
         if sent >= self.open_at && self.paced_until > 0 {
             self.served += 1;
+            self.refusals = self.refusals.saturating_sub(1);
             if stated || self.served >= ENOUGH {
                 self.paced_until = 0;
                 self.refusals = 0;

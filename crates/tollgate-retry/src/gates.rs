@@ -17,6 +17,9 @@ use tollgate_core::gate::Gate;
 /// Most keys with a gate.
 const MOST: usize = 10_000;
 
+/// For how long after a refusal answers are counted, in nanoseconds.
+const WATCH: u64 = 60_000_000_000;
+
 /// Where credentials and accounts stand.
 const IDENTITY: [&str; 7] = [
     "authorization",
@@ -37,6 +40,8 @@ pub(crate) struct Gates {
     start: OnceLock<Instant>,
     /// Nobody has to look at a gate after this; 0: no gate was ever shut. All that a call costs while none is.
     busy_until: AtomicU64,
+    /// Until then answers are counted, to tell a stray refusal from the next one that is none.
+    watched_until: AtomicU64,
     gates: Mutex<HashMap<u64, Gate>>,
     digest: RandomState,
     /// From one that is let go to the next, in nanoseconds.
@@ -58,6 +63,7 @@ impl Gates {
         Self {
             start: OnceLock::new(),
             busy_until: AtomicU64::new(0),
+            watched_until: AtomicU64::new(0),
             gates: Mutex::default(),
             digest: RandomState::new(),
             step: 100_000_000 / u64::from(release.max(1)),
@@ -79,12 +85,29 @@ impl Gates {
 
     /// Whether any gate holds anybody up: without it no request needs a key.
     pub(crate) fn busy(&self) -> bool {
-        let until = self.busy_until.load(Relaxed);
+        self.is_before(&self.busy_until)
+    }
+
+    /// Whether there was a refusal not long ago: without it nobody has to tell what was served.
+    pub(crate) fn watches(&self) -> bool {
+        self.is_before(&self.watched_until)
+    }
+
+    fn is_before(&self, until: &AtomicU64) -> bool {
+        let until = until.load(Relaxed);
         until > 0 && self.nanos(Instant::now()) < until
     }
 
-    /// The provider refused, and nobody is to ask again before `wait` is over.
-    pub(crate) fn refused(&self, key: Key, now: Instant, wait: Duration, longest: Duration) {
+    /// The provider refused, and nobody is to ask again before `wait` is over; `explained`: what it states of its
+    /// limits says why.
+    pub(crate) fn refused(
+        &self,
+        key: Key,
+        now: Instant,
+        wait: Duration,
+        longest: Duration,
+        explained: bool,
+    ) {
         let now = self.nanos(now);
         let mut gates = self.lock();
         if gates.len() >= MOST && !gates.contains_key(&key.0) {
@@ -95,6 +118,11 @@ impl Gates {
             }
         }
         let gate = gates.entry(key.0).or_default();
+        self.watched_until
+            .fetch_max(now.saturating_add(WATCH), Relaxed);
+        if !explained && gate.is_open(now) && gate.strayed() {
+            return;
+        }
         let taken = gate.opens_at(now);
         gate.refused(now, now, Some(narrow(wait)), narrow(longest));
         if taken > gate.opens_at(now) {
@@ -215,12 +243,12 @@ mod tests {
         let gates = Gates::new(10);
         let now = Instant::now();
         let key = Key(1);
-        gates.refused(key, now, SECOND, MINUTE);
+        gates.refused(key, now, SECOND, MINUTE, false);
         let step = Duration::from_millis(10);
         assert_eq!(gates.place(key, now, MINUTE), Place::In(SECOND));
         assert_eq!(gates.place(key, now, MINUTE), Place::In(SECOND + step));
         // Another refusal of the same round takes nobody's place away.
-        gates.refused(key, now, SECOND, MINUTE);
+        gates.refused(key, now, SECOND, MINUTE, false);
         assert_eq!(gates.place(key, now, MINUTE), Place::In(SECOND + 2 * step));
         assert_eq!(
             gates.place(key, now, SECOND),
@@ -235,9 +263,9 @@ mod tests {
         let gates = Gates::new(10);
         let now = Instant::now();
         for key in 0..MOST as u64 {
-            gates.refused(Key(key), now, SECOND, MINUTE);
+            gates.refused(Key(key), now, SECOND, MINUTE, false);
         }
-        gates.refused(Key(u64::MAX), now, SECOND, MINUTE);
+        gates.refused(Key(u64::MAX), now, SECOND, MINUTE, false);
         assert_eq!(
             gates.place(Key(u64::MAX), now, MINUTE),
             Place::Now,
@@ -247,7 +275,7 @@ mod tests {
         tokio::time::advance(2 * SECOND).await;
         assert!(!gates.busy());
         let now = Instant::now();
-        gates.refused(Key(u64::MAX), now, SECOND, MINUTE);
+        gates.refused(Key(u64::MAX), now, SECOND, MINUTE, false);
         assert_eq!(gates.count(now), 1);
         assert_eq!(gates.lock().len(), 1, "idle ones are evicted");
     }

@@ -8,6 +8,7 @@ use tollgate_core::{
     clock,
     extensions::{GaveUp, GaveUpReason, Reason, Refused},
     wire::{
+        estimate::Estimate,
         limits,
         outcome::{Outcome, Verdict},
     },
@@ -57,7 +58,7 @@ impl<S, C> Run<S, C> {
             // asks then has his answer at once.
             let stated = delay::stated(verdict).filter(|(wait, _)| *wait <= policy.wait_cap);
             if let (true, None, Some((wait, _))) = (limited, held, stated) {
-                self.shut(now, wait);
+                self.shut(now, wait, headers);
             }
             return decision;
         };
@@ -65,13 +66,14 @@ impl<S, C> Run<S, C> {
             if !budget.withdraw(now) {
                 // There are no retries left for this one; all the more the others must not run into it.
                 if let (true, None, Some((stated, _))) = (limited, held, delay::stated(verdict)) {
-                    self.shut(now, stated);
+                    self.shut(now, stated, headers);
                 }
                 let empty = GaveUp::new(GaveUpReason::RetryBudgetEmpty);
                 return Decision::GiveUp(empty.wait(wait));
             }
         }
-        let queues = held.is_some_and(|shut| reason == WaitReason::Backoff || shut >= wait);
+        let queues = held
+            .is_some_and(|shut| !shut.is_zero() && (reason == WaitReason::Backoff || shut >= wait));
         if queues {
             return Decision::Retry {
                 wait: Duration::ZERO,
@@ -91,7 +93,7 @@ impl<S, C> Run<S, C> {
             }
         };
         if limited && held.is_none() {
-            self.shut(now, wait);
+            self.shut(now, wait, headers);
         }
         match self.place(now, Duration::ZERO) {
             Place::Now => Decision::Retry {
@@ -126,7 +128,7 @@ impl<S, C> Run<S, C> {
 
     /// An answer that is no refusal for the rate: what is let go one by one may go faster.
     fn served(&self, verdict: &Verdict, headers: Option<&HeaderMap>) {
-        let Some(gates) = self.shared.gates.as_ref().filter(|gates| gates.busy()) else {
+        let Some(gates) = self.shared.gates.as_ref().filter(|gates| gates.watches()) else {
             return;
         };
         // A server that fails says nothing of its limits.
@@ -137,14 +139,18 @@ impl<S, C> Run<S, C> {
     }
 
     /// Shuts the gate for all who share the key.
-    fn shut(&self, now: Instant, wait: Duration) {
+    fn shut(&self, now: Instant, wait: Duration, headers: Option<&HeaderMap>) {
         if self.elsewhere {
             // A fallback further in asked another model: the request's own key was not refused.
             return;
         }
         if let Some(gates) = &self.shared.gates {
             let key = self.key(gates);
-            gates.refused(key, now, wait, self.shared.policy.wait_cap);
+            let explained = headers.is_some_and(|headers| {
+                let limits = limits::from_headers(headers, clock::wall());
+                delay::refill(&limits, &Estimate::of(self.facts())).is_some()
+            });
+            gates.refused(key, now, wait, self.shared.policy.wait_cap, explained);
         }
     }
 

@@ -98,6 +98,59 @@ async fn a_thousand_callers_and_one_refusal_are_no_herd() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stray_refusal_among_many_that_are_served_holds_only_the_one_that_was_refused() {
+    // One in forty is refused, and states a wait of a second; the first one shuts the gate.
+    let provider = Scripted::by(|attempt| match attempt.index % 40 {
+        0 => Reply::rate_limited(1),
+        _ => ok().after(LATENCY),
+    });
+    let service = RetryOnRateLimit::new(provider.clone(), patient().attempts(9));
+    let mut calls = Calls::new();
+    for _ in 0..1_000 {
+        calls.spawn(service.clone().oneshot(chat()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let begun = Instant::now();
+    let answers = all(calls).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    // Whoever was refused last waits for a second and its jitter, perhaps twice.
+    assert!(begun.elapsed() <= secs(3), "{:?}", begun.elapsed());
+    tokio::time::sleep(secs(1)).await;
+    let seen = service.stats().snapshot();
+    assert!(seen.held < 300, "{} held by others' refusals", seen.held);
+    // Headers that explain it shut the gate at once, whatever was served before.
+    let full = [
+        ("x-ratelimit-limit-requests", "60"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "5s"),
+    ];
+    let provider = Scripted::by(move |attempt| match attempt.index {
+        0 | 51 => full
+            .iter()
+            .fold(Reply::rate_limited(5), |reply, (name, value)| {
+                reply.header(name, value)
+            }),
+        _ => ok(),
+    });
+    let service = RetryOnRateLimit::new(provider.clone(), patient());
+    for _ in 0..50 {
+        service.clone().oneshot(chat()).await.unwrap();
+    }
+    let begun = Instant::now();
+    let mut calls = Calls::new();
+    calls.spawn(service.clone().oneshot(chat()));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    calls.spawn(service.clone().oneshot(chat()));
+    all(calls).await;
+    assert!(begun.elapsed() >= secs(5), "{:?}", begun.elapsed());
+    let late = provider.times()[52];
+    assert!(
+        late >= provider.times()[51] + secs(5),
+        "the other one waited, too"
+    );
+}
+
 // R17: the traffic goes on while the gate opens.
 #[tokio::test(start_paused = true)]
 async fn a_busy_key_is_neither_held_back_for_long_nor_let_go_at_once() {

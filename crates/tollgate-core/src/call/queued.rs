@@ -44,7 +44,8 @@ impl Call {
     }
 
     /// The provider has refused the attempt under way, and a budget further in has shut its gate for so long:
-    /// who asks again is held there, in order with all others.
+    /// who asks again is held there, in order with all others. No time at all: it takes the refusal for a stray one,
+    /// which holds nobody but the one who was refused.
     pub fn hold_gate(&self, shut_for: Duration) {
         self.state().gate = Some(shut_for);
     }

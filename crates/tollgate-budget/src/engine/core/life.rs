@@ -59,6 +59,7 @@ impl Core {
         };
         let mut longest = 0;
         let mut blamed_any = false;
+        let mut explained = false;
         let mut witnessed = None;
         let mut refused_tokens = false;
         // A refusal of one model says nothing of a limit for all of them, unless others have shown the same limit.
@@ -120,6 +121,7 @@ impl Core {
             }
             if let Some((what, wait)) = head.refusal {
                 let stated = stated.next();
+                explained |= stated.is_some_and(|stated| stated.left() < take.units);
                 // Where it does not say which limit it was, it was none that has enough left.
                 let blamed = match what {
                     Some(unit) => unit == rule.unit,
@@ -176,7 +178,10 @@ impl Core {
         match head.refusal {
             Some((_, wait)) => {
                 let shut = lane.gate.shut_for(now).is_some();
-                lane.gate.refused(now, sent, wait, longest);
+                let stray = !explained && !shut && lane.gate.strayed();
+                if !stray {
+                    lane.gate.refused(now, sent, wait, longest);
+                }
                 if let Some(wait) = lane.gate.shut_for(now).filter(|_| !shut) {
                     let model = lane.model.clone();
                     self.events.push(Event::GateShut { model, wait });
@@ -261,14 +266,19 @@ impl Core {
         }
     }
 
-    /// For how long the gate of its lane stays shut.
+    /// For how long the gate of its lane stays shut; 0 if it is open.
     pub(crate) fn gate_of(&self, now: Nanos, ticket: u64) -> Option<Nanos> {
         if self.bounds.shadow {
             // It holds nobody, so whoever asks again must wait by himself.
             return None;
         }
         let entry = self.entry(ticket)?;
-        self.lanes[entry.lane as usize].gate.shut_for(now)
+        Some(
+            self.lanes[entry.lane as usize]
+                .gate
+                .shut_for(now)
+                .unwrap_or(0),
+        )
     }
 
     /// Dates those that are under way anew, when the longest way that must be reckoned with has changed by much.
