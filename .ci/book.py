@@ -1,22 +1,52 @@
-"""Checks the book: links resolve, every page is in the summary, every test that the contract names exists and no id is twice."""
+"""Checks the book: links and anchors resolve, every page is in the summary, events and metrics are in the chapter on operations,
+features in the README, every test that the contract names exists and no id is twice."""
 import pathlib
 import re
 import sys
+import tomllib
 
 root = pathlib.Path(__file__).parent.parent
 docs = root / "docs"
 problems = []
 pages = [p for p in docs.rglob("*.md") if "book" not in p.relative_to(docs).parts]
 summary = docs.joinpath("SUMMARY.md").read_text()
+
+
+def anchors(page):
+    """The anchors of a page's headings, as mdBook and GitHub make them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    heads = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", head.replace("`", "")).strip().lower().replace(" ", "-") for head in heads}
+
+
 for page in pages + [root / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
-        if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists():
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        other = page.parent / target if target else page
+        if not other.exists():
             problems.append(f"{page.relative_to(root)}: link to {target}, which is not there")
+        elif anchor and anchor not in anchors(other):
+            problems.append(f"{page.relative_to(root)}: link to {target}#{anchor}, a heading that is not there")
 for page in pages:
     name = page.relative_to(docs).as_posix()
     if name != "SUMMARY.md" and f"({name})" not in summary:
         problems.append(f"docs/{name} is not in SUMMARY.md")
+
+operations = docs.joinpath("operations.md").read_text()
+for source in root.glob("crates/*/src/**/*.rs"):
+    text = source.read_text()
+    said = re.findall(r"tracing::(?:debug|info|warn|error)!\((?:[^()]|\([^()]*\))*?\"([^\"{}]* [^\"{}]*)\",?\s*\)", text)
+    metrics = re.findall(r"(?:counter|gauge|histogram)!\(\s*\"([\w.]+)\"", text)
+    for word in said + metrics:
+        if word not in operations:
+            problems.append(f"docs/operations.md does not name {word!r} of {source.relative_to(root)}")
+facade = tomllib.loads(root.joinpath("crates/tollgate/Cargo.toml").read_text())
+for page in ("README.md", "crates/tollgate/src/lib.rs"):
+    for feature in facade["features"]:
+        if feature != "default" and f"| `{feature}` |" not in root.joinpath(page).read_text():
+            problems.append(f"{page} does not name the feature {feature!r}")
 
 sources = [p for folder in ("crates", "tests", "examples") for p in (root / folder).rglob("*.rs")]
 code = "\n".join(p.read_text() for p in sources)

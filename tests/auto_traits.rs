@@ -1,5 +1,5 @@
 //! `Clone`, `Send`, `Sync`, `Unpin` and `'static` flow through the layers and are not demanded.
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, fmt::Debug, rc::Rc};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -84,4 +84,41 @@ async fn a_borrowed_inner_service_will_do() {
             empty::<Full<Bytes>>(request).await
         }));
     let _answered = send(stack, chat("model-a")).await;
+}
+
+fn shared<T: Clone + Debug + Send + Sync + Unpin + 'static>() {}
+
+// X04
+#[test]
+fn handles_layers_and_settings_are_shared_between_threads() {
+    shared::<tollgate::Budget>();
+    shared::<tollgate::UsageTotals>();
+    shared::<tollgate::RetryStats>();
+    shared::<tollgate::FallbackHealth>();
+    shared::<tollgate::Ledger>();
+    shared::<tollgate::usage::SinkQueue>();
+    shared::<tollgate::price::Prices>();
+    shared::<tollgate::retry::RetryBudget>();
+
+    shared::<tollgate::UsageRecorderLayer>();
+    shared::<tollgate::ModelFallbackLayer>();
+    shared::<tollgate::RetryOnRateLimitLayer>();
+    shared::<tollgate::TokenBudgetLayer>();
+
+    shared::<tollgate::ModelChain>();
+    shared::<tollgate::RateLimitPolicy>();
+    shared::<tollgate::Limit>();
+    shared::<tollgate::UsageRecord>();
+}
+
+#[test]
+fn what_travels_in_extensions_may_go_to_any_thread() {
+    shared::<tollgate::call::CallOptions>();
+    shared::<tollgate::call::Call>();
+    shared::<tollgate::wire::prompt::Facts>();
+    shared::<tollgate::wire::outcome::Verdict>();
+    shared::<tollgate::extensions::Refused>();
+    shared::<tollgate::extensions::GaveUp>();
+    shared::<tollgate::extensions::TimedOut>();
+    shared::<tollgate::extensions::ServedBy>();
 }

@@ -170,4 +170,8 @@ pub mod book {
     #[doc = include_str!("../../docs/migration.md")]
     #[derive(Debug)]
     pub struct Migration;
+
+    #[doc = include_str!("../../docs/ledger.md")]
+    #[derive(Debug)]
+    pub struct Ledger;
 }

@@ -175,3 +175,7 @@ pub use store::{
 };
 pub use uncapped::Uncapped;
 pub use used::Used;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -34,3 +34,7 @@ pub mod wire;
 
 /// The usual boxed error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -185,3 +185,7 @@ pub use self::{
     snapshot::{HealthSnapshot, MemberSnapshot, TargetSnapshot, TargetState},
     target::Target,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

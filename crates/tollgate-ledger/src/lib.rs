@@ -90,3 +90,7 @@ pub use self::{
     select::Select,
     sums::Sums,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -170,3 +170,7 @@ pub use self::{
     service::RetryOnRateLimit,
     stats::{RetrySnapshot, RetryStats},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

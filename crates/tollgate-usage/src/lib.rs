@@ -169,3 +169,7 @@ pub use self::{
     },
     watermark::{Crossing, SpendPeriod, Watermark, Watermarks},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

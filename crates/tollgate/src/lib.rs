@@ -180,3 +180,7 @@ pub mod prelude {
     #[cfg(feature = "usage")]
     pub use crate::{UsageRecorderLayer, UsageTotals};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
