@@ -111,6 +111,8 @@
 //! | `backoff` | no | [`retry::BackoffPolicy`]: the policies of the `backoff` crate, which is unmaintained |
 //! | `bpe-openai` | no | [`budget::Charging::exact`]: exact counts of the prompt's tokens for OpenAI's models; some 35 MB of tables |
 //! | `hyper-util` | no | [`classify::HyperUtil`]: what was never sent is told from what may have been |
+//! | `reqwest` | no | [`reqwest::v0_13::HttpService`]: the layers over reqwest 0.13; 0.12 is a feature of `tollgate-reqwest` |
+//! | `reqwest-middleware` | no | [`reqwest::v0_13::TollgateMiddleware`]: the layers as a middleware of reqwest-middleware 0.5 |
 #![cfg_attr(
     not(all(
         feature = "budget",
@@ -125,7 +127,8 @@
         feature = "tower",
         feature = "backoff",
         feature = "bpe-openai",
-        feature = "hyper-util"
+        feature = "hyper-util",
+        feature = "reqwest-middleware"
     )),
     allow(rustdoc::broken_intra_doc_links)
 )]
@@ -152,6 +155,9 @@ pub use tollgate_fallback::{
 #[cfg(feature = "ledger")]
 #[cfg_attr(docsrs, doc(cfg(feature = "ledger")))]
 pub use tollgate_ledger::{self as ledger, Ledger};
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use tollgate_reqwest as reqwest;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use tollgate_retry::{

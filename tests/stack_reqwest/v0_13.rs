@@ -1,0 +1,15 @@
+//! reqwest 0.13 and reqwest-middleware 0.5.
+use reqwest;
+use reqwest_middleware;
+use tollgate_reqwest::v0_13 as adapter;
+
+#[path = "bodies.rs"]
+mod bodies;
+#[path = "errors.rs"]
+mod errors;
+#[path = "extensions.rs"]
+mod extensions;
+#[path = "stacks.rs"]
+mod stacks;
+#[path = "urls.rs"]
+mod urls;
