@@ -13,7 +13,13 @@ for manifest in [pathlib.Path("examples/Cargo.toml"), *pathlib.Path("examples").
 packages = [part for package in sorted({package for package, _ in examples}) for part in ("-p", package)]
 recorded = os.environ.get("TOLLGATE_RECORDED", "crates/tollgate-core/tests/fixtures")
 # None: the README's main job, run by itself.
-arguments = {"process_file": None, "failover": [], "figures": ["--help"], "read_recorded": [recorded]}
+arguments = {
+    "process_file": None,
+    "failover": [],
+    "figures": ["--help"],
+    "gateway": ["--listen", "127.0.0.1:0", "--stop-after", "2"],
+    "read_recorded": [recorded],
+}
 subprocess.run(["cargo", "build", "--quiet", "--release", *packages, "--examples"], check=True)
 for package, name in examples:
     args = arguments.get(name, [])

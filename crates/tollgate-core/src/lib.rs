@@ -25,7 +25,7 @@ pub mod clock;
 pub mod extensions;
 pub mod gate;
 mod gave_up;
-mod own_error;
+pub mod own_error;
 pub mod price;
 pub mod principal;
 pub mod resend;

@@ -6,8 +6,20 @@ use serde_json::{Value, json};
 use crate::wire::prompt::Endpoint;
 
 /// An answer that the provider did not make: its status, a document in the provider's shape, and the headers that
-/// belong to them.
-pub(crate) fn respond<B>(
+/// belong to them. For gateways, which refuse more than the layers do.
+///
+/// `code` is for programs (`invalid_api_key`), `message` for people.
+///
+/// ```
+/// use http::StatusCode;
+/// use tollgate_core::{own_error, wire::prompt::Endpoint};
+///
+/// let status = StatusCode::PAYLOAD_TOO_LARGE;
+/// let answer = own_error::respond(Endpoint::AnthropicMessages, status, "too_large", "At most 1 MiB", |body| body);
+/// assert_eq!(answer.status(), 413);
+/// assert!(answer.body().starts_with(br#"{"error":{"code":"too_large""#));
+/// ```
+pub fn respond<B>(
     endpoint: Endpoint,
     status: StatusCode,
     code: &'static str,
@@ -37,8 +49,17 @@ pub(crate) fn respond<B>(
 
 fn document(endpoint: Endpoint, status: StatusCode, code: &'static str, message: &str) -> Value {
     // Between the last two lines: whose fault it is.
+    let anthropic = matches!(
+        endpoint,
+        Endpoint::AnthropicMessages | Endpoint::AnthropicComplete
+    );
+    // Anthropic has words for more of them (its reference, "Errors").
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::UNAUTHORIZED if anthropic => "authentication_error",
+        StatusCode::FORBIDDEN if anthropic => "permission_error",
+        StatusCode::NOT_FOUND if anthropic => "not_found_error",
+        StatusCode::PAYLOAD_TOO_LARGE if anthropic => "request_too_large",
         status if status.is_client_error() => "invalid_request_error",
         _ => "api_error",
     };
@@ -57,6 +78,9 @@ fn document(endpoint: Endpoint, status: StatusCode, code: &'static str, message:
                 "status": match status {
                     StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
                     StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
+                    StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
+                    StatusCode::FORBIDDEN => "PERMISSION_DENIED",
+                    StatusCode::NOT_FOUND => "NOT_FOUND",
                     status if status.is_client_error() => "INVALID_ARGUMENT",
                     _ => "UNAVAILABLE",
                 },
@@ -126,5 +150,7 @@ mod tests {
         assert_eq!(ours["error"]["status"], "UNAVAILABLE");
         let theirs = said(Endpoint::AnthropicMessages, StatusCode::BAD_REQUEST);
         assert_eq!(theirs["error"]["type"], "invalid_request_error");
+        let stranger = said(Endpoint::AnthropicMessages, StatusCode::UNAUTHORIZED);
+        assert_eq!(stranger["error"]["type"], "authentication_error");
     }
 }

@@ -143,8 +143,8 @@ pub use builder_ext::ServiceBuilderExt;
 #[cfg_attr(docsrs, doc(cfg(feature = "budget")))]
 pub use tollgate_budget::{self as budget, Budget, Limit, TokenBudget, TokenBudgetLayer};
 pub use tollgate_core::{
-    BoxError, body, call, classify, clock, extensions, gate, price, principal, resend, timeouts,
-    wire,
+    BoxError, body, call, classify, clock, extensions, gate, own_error, price, principal, resend,
+    timeouts, wire,
 };
 #[cfg(feature = "fallback")]
 #[cfg_attr(docsrs, doc(cfg(feature = "fallback")))]

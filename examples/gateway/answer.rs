@@ -1,0 +1,96 @@
+//! Answers of the gateway's own, and what it adds to those of others.
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use tollgate::{
+    call::Attempt, extensions::ServedBy, own_error, price::Cost, wire::prompt::Endpoint,
+};
+
+use crate::headers::say;
+
+/// Largest answer that is read before its head goes out, so that the head can say what it cost.
+const WHOLE: u64 = 8 << 20;
+
+/// An error in the shape of the provider for whom the gateway stands. `again`: the same request may do better then.
+#[must_use]
+pub fn error(
+    endpoint: Endpoint,
+    status: StatusCode,
+    code: &'static str,
+    message: &str,
+    again: Option<Duration>,
+) -> Response<Body> {
+    let mut answer = own_error::respond(endpoint, status, code, message, Body::from);
+    let headers = answer.headers_mut();
+    // The SDKs of OpenAI and Anthropic obey it; else they would ask three times.
+    let retry = if again.is_some() { "true" } else { "false" };
+    headers.insert("x-should-retry", HeaderValue::from_static(retry));
+    if let Some(wait) = again {
+        headers.insert(
+            header::RETRY_AFTER,
+            HeaderValue::from(wait.as_secs().max(1)),
+        );
+    }
+    answer
+}
+
+/// Reads a document to its end, if its length is known and small, so that its cost is known when its head goes out. A
+/// retry inside has mostly done so already. Streams pass as they come.
+///
+/// # Errors
+///
+/// If it breaks; nothing of it was sent on.
+pub async fn whole(answer: Response<Body>) -> Result<Response<Body>, axum::Error> {
+    let json = answer.headers().get(header::CONTENT_TYPE);
+    let json = json.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let small = answer
+        .body()
+        .size_hint()
+        .exact()
+        .is_some_and(|length| length <= WHOLE);
+    if !json || !small || answer.body().is_end_stream() {
+        return Ok(answer);
+    }
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await?;
+    // Trailers of a document have no meaning to anybody here.
+    Ok(Response::from_parts(head, Body::from(body.to_bytes())))
+}
+
+/// Says what became of the call: how many attempts, who served, how long it waited here, what it cost.
+pub fn tell(answer: &mut Response<Body>, attempts: &[Attempt], target: &str, model: Option<&str>) {
+    let served = ServedBy::of(answer).cloned();
+    let sent = attempts.iter().filter(|attempt| attempt.skipped.is_none());
+    let waited: Duration = attempts
+        .iter()
+        .map(|attempt| {
+            let before = attempt.waited.map_or(Duration::ZERO, |(wait, _)| wait);
+            before + attempt.queued.unwrap_or_default()
+        })
+        .sum();
+    let cost = attempts.iter().rev().find_map(|attempt| attempt.cost);
+    let headers = answer.headers_mut();
+    let sent = sent.count();
+    say(headers, "x-tollgate-attempts", &sent.to_string());
+    say(
+        headers,
+        "x-tollgate-wait-ms",
+        &waited.as_millis().to_string(),
+    );
+    if sent > 0 {
+        let moved = served.as_ref().and_then(|served| served.target.as_deref());
+        say(headers, "x-tollgate-target", moved.unwrap_or(target));
+    }
+    let moved = served.as_ref().and_then(|served| served.model.as_deref());
+    if let Some(model) = moved.or(model).filter(|_| sent > 0) {
+        say(headers, "x-tollgate-model", model);
+    }
+    match cost {
+        Some(Cost::Exact(cost)) => say(headers, "x-tollgate-cost", &cost.to_string()),
+        Some(Cost::AtLeast(cost)) => say(headers, "x-tollgate-cost", &format!("at least {cost}")),
+        _ => {}
+    }
+}

@@ -1,0 +1,183 @@
+//! A caller's body, read whole before it is sent on, so that it can be sent again.
+use std::{sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+/// A permit stands for so many bytes.
+const UNIT: usize = 1_024;
+
+/// How much may be held: of one body, and of all.
+#[derive(Clone, Debug)]
+pub struct Room {
+    most: u64,
+    all: Arc<Semaphore>,
+    patience: Duration,
+}
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRead {
+    /// It is larger than one may be.
+    TooLarge,
+    /// All together would be.
+    Full,
+    /// Nothing came for too long.
+    Stalled,
+    /// The caller's connection broke.
+    Broken,
+}
+
+impl Room {
+    /// At most `most` bytes for one body and `all` for all, and `patience` between two parts of one.
+    #[must_use]
+    pub fn new(most: u64, all: u64, patience: Duration) -> Self {
+        let units = usize::try_from(all / UNIT as u64).unwrap_or(usize::MAX);
+        let units = units.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            most,
+            all: Arc::new(Semaphore::new(units)),
+            patience,
+        }
+    }
+
+    /// The largest body.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// Reads a body. What it takes is free again when the second value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not read.
+    pub async fn read(
+        &self,
+        mut body: Body,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), NotRead> {
+        let hint = body.size_hint();
+        if hint.lower() > self.most {
+            return Err(NotRead::TooLarge);
+        }
+        let mut held: Option<OwnedSemaphorePermit> = None;
+        let mut first = Bytes::new();
+        let mut more = BytesMut::new();
+        let mut length = 0;
+        loop {
+            let frame = timeout(self.patience, body.frame()).await;
+            let frame = match frame.map_err(|_| NotRead::Stalled)? {
+                Some(frame) => frame.map_err(|_| NotRead::Broken)?,
+                None => break,
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            length += data.len();
+            if length as u64 > self.most {
+                return Err(NotRead::TooLarge);
+            }
+            self.hold(&mut held, length)?;
+            // Most bodies come in one piece, which need not be copied.
+            if first.is_empty() {
+                first = data;
+            } else {
+                if more.is_empty() {
+                    more.reserve(usize::try_from(hint.lower()).unwrap_or(0).max(length));
+                    more.extend_from_slice(&first);
+                }
+                more.extend_from_slice(&data);
+            }
+        }
+        let whole = if more.is_empty() {
+            first
+        } else {
+            more.freeze()
+        };
+        Ok((whole, held))
+    }
+
+    fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, length: usize) -> Result<(), NotRead> {
+        let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let need = length.div_ceil(UNIT).saturating_sub(have);
+        if need == 0 {
+            return Ok(());
+        }
+        let need = u32::try_from(need).map_err(|_| NotRead::TooLarge)?;
+        let more = Arc::clone(&self.all)
+            .try_acquire_many_owned(need)
+            .map_err(|_| NotRead::Full)?;
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, StreamBody, channel::Channel};
+    use hyper::body::Frame;
+
+    use super::*;
+
+    fn room(most: u64, all: u64) -> Room {
+        Room::new(most, all, Duration::from_secs(60))
+    }
+
+    /// Without a length that is known beforehand.
+    fn pieces(all: &[&'static str]) -> Body {
+        let frames = all.iter().map(|piece| {
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(piece.as_bytes())))
+        });
+        let frames: Vec<_> = frames.collect();
+        Body::new(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    #[tokio::test]
+    async fn pieces_become_one_body_and_one_that_is_too_large_does_not() {
+        let (body, _held) = room(6, 1 << 20)
+            .read(pieces(&["one", "two"]))
+            .await
+            .unwrap();
+        assert_eq!(body, "onetwo");
+        assert_eq!(
+            room(5, 1 << 20)
+                .read(pieces(&["one", "two"]))
+                .await
+                .unwrap_err(),
+            NotRead::TooLarge
+        );
+        let told = Body::new(Full::from("onetwo"));
+        assert_eq!(
+            room(5, 1 << 20).read(told).await.unwrap_err(),
+            NotRead::TooLarge
+        );
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded_and_give_their_room_back() {
+        let room = room(4_096, 2_048);
+        let two = || Body::from(vec![b'x'; 1_500]);
+        let (_, held) = room.read(two()).await.unwrap();
+        assert_eq!(room.read(two()).await.unwrap_err(), NotRead::Full);
+        drop(held);
+        assert!(room.read(two()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_stalls_is_not_waited_for_for_ever() {
+        // It never says anything, so the test does not depend on how fast anybody is.
+        let (_sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+        let room = Room::new(10, 1 << 20, Duration::from_millis(20));
+        let read = room.read(Body::new(body)).await;
+        assert_eq!(read.unwrap_err(), NotRead::Stalled);
+    }
+}

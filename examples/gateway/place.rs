@@ -1,0 +1,160 @@
+//! Where a caller's request goes: another origin, another prefix, another key.
+use http::{
+    HeaderMap, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+use crate::config::{ConfigError, TargetConfig};
+
+/// A target, as a request is put there. `Debug` shows no key.
+#[derive(Clone, Debug)]
+pub struct Place {
+    scheme: Scheme,
+    authority: Authority,
+    prefix: String,
+    headers: HeaderMap,
+}
+
+impl Place {
+    /// The place of a target.
+    ///
+    /// # Errors
+    ///
+    /// If its origin is no URL.
+    pub fn new(target: &TargetConfig) -> Result<Self, ConfigError> {
+        let parts = target.origin.parse::<Uri>().map(Uri::into_parts);
+        let parts = parts
+            .map_err(|_| ConfigError::new(format!("the origin of `{}` is no URL", target.name)))?;
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err(ConfigError::new(format!(
+                "the origin of `{}` needs a scheme and a host",
+                target.name
+            )));
+        };
+        let mut headers = target.headers.clone();
+        if let Some((name, value)) = &target.shown {
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(Self {
+            scheme,
+            authority,
+            prefix: target.prefix.clone(),
+            headers,
+        })
+    }
+
+    /// The address of a caller's path there. `/v1` is replaced by the prefix; other versions stand as they are.
+    pub fn uri(&self, asked: &Uri) -> Option<Uri> {
+        let path = asked.path();
+        let mut there = match path.strip_prefix("/v1") {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                format!("{}{rest}", self.prefix)
+            }
+            _ => path.to_owned(),
+        };
+        let pairs = asked.query().unwrap_or_default().split('&');
+        // Gemini's way to show a key, which is the gateway's here.
+        let kept = pairs.filter(|pair| !pair.is_empty() && !pair.starts_with("key="));
+        for (at, pair) in kept.enumerate() {
+            there.push(if at == 0 { '?' } else { '&' });
+            there.push_str(pair);
+        }
+        if there.is_empty() || there.starts_with('?') {
+            there.insert(0, '/');
+        }
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(PathAndQuery::try_from(there).ok()?)
+            .build()
+            .ok()
+    }
+
+    /// Puts in what the target wants to be shown, over what the caller said.
+    pub fn sign(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Whether a path stays where it is put: without segments that lead upwards, coded or not.
+pub fn stays(path: &str) -> bool {
+    !path.split(['/', '\\']).any(|segment| {
+        let plain = segment
+            .to_ascii_lowercase()
+            .replace("%2e", ".")
+            .replace("%2f", "/")
+            .replace("%5c", "/");
+        plain.split('/').any(|part| part == "." || part == "..")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn place(origin: &str, prefix: &str) -> Place {
+        let text = format!(
+            "[[target]]\nname = \"t\"\norigin = \"{origin}\"\nprefix = \"{prefix}\"\ncredential_env = \"K\""
+        );
+        let config = Config::parse(&text, &|_| Some("sk-secret".into())).expect("a configuration");
+        Place::new(&config.targets[0]).expect("a place")
+    }
+
+    #[test]
+    fn v1_is_replaced_and_the_rest_stands() {
+        for (prefix, asked, there) in [
+            ("/v1", "/v1/chat/completions", "/v1/chat/completions"),
+            (
+                "/openai/v1",
+                "/v1/models?limit=2",
+                "/openai/v1/models?limit=2",
+            ),
+            ("", "/v1/embeddings", "/embeddings"),
+            ("", "/v1", "/"),
+            (
+                "/v1",
+                "/v1beta/models/m:generateContent?key=gw&alt=sse",
+                "/v1beta/models/m:generateContent?alt=sse",
+            ),
+            (
+                "/v1",
+                "/v1/messages?beta=true&key=gw",
+                "/v1/messages?beta=true",
+            ),
+        ] {
+            let uri = place("https://api.example.com", prefix)
+                .uri(&asked.parse().unwrap())
+                .unwrap();
+            assert_eq!(uri.to_string(), format!("https://api.example.com{there}"));
+        }
+    }
+
+    #[test]
+    fn no_path_leads_out_of_its_prefix() {
+        for bad in [
+            "/v1/../admin",
+            "/v1/%2e%2E/admin",
+            "/v1/.%2e",
+            "/v1/a%2f..%2fb",
+            "/v1/./x",
+            "/v1/..\\x",
+        ] {
+            assert!(!stays(bad), "{bad}");
+        }
+        for good in ["/v1/models/gpt-5.1", "/v1/files/file-..x", "/v1/a..b/c"] {
+            assert!(stays(good), "{good}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_shown_to_the_target_and_to_nobody_else() {
+        let place = place("https://api.example.com", "/v1");
+        let mut headers = HeaderMap::new();
+        place.sign(&mut headers);
+        assert_eq!(headers["authorization"], "Bearer sk-secret");
+        assert!(!format!("{place:?}{headers:?}").contains("sk-secret"));
+    }
+}

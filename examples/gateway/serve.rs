@@ -1,0 +1,90 @@
+//! Connections: accepted, served over HTTP/1.1 or HTTP/2, and drained in the end.
+use std::{future::Future, io, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tower::ServiceExt;
+
+/// A caller that says nothing, or takes longer for a head, is dropped.
+const HEAD: Duration = Duration::from_secs(30);
+/// Requests of one HTTP/2 connection at once.
+const STREAMS: u32 = 1_024;
+/// Connections at once.
+const CONNECTIONS: usize = 16_384;
+
+/// Serves until `stop`, then lets answers under way end, for `drain` at most. True if all of them did.
+///
+/// HTTP/2 is told from HTTP/1.1 by its first bytes (prior knowledge): there is no TLS on this side.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    stop: impl Future<Output = ()>,
+    drain: Duration,
+) -> bool {
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(64 << 10)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => accepted,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                refused(&error).await;
+                continue;
+            }
+        };
+        // A token a packet is what streaming is about.
+        let _ = socket.set_nodelay(true);
+        let app = app.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            app.clone().oneshot(request.map(Body::new))
+        });
+        let connection = builder.serve_connection(TokioIo::new(socket), service);
+        let connection = graceful.watch(connection.into_owned());
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "a connection ended");
+            }
+        });
+    }
+    drop(listener);
+    // What outlasts this ends with the set.
+    tokio::time::timeout(drain, graceful.shutdown())
+        .await
+        .is_ok()
+}
+
+/// Out of file descriptors, most likely: others must close first.
+async fn refused(error: &io::Error) {
+    let of_one = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    );
+    if !of_one {
+        tracing::warn!(%error, "cannot accept connections");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

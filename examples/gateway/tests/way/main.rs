@@ -1,0 +1,3 @@
+//! Calls through a gateway on sockets, against the simulated provider.
+mod basics;
+mod common;
