@@ -45,7 +45,7 @@ impl Scope {
 /// use tollgate_reqwest::ResponseExt;
 ///
 /// async fn ask(client: &Client<OpenAIConfig>, request: CreateChatCompletionRequest) -> Result<(), OpenAIError> {
-///     let options = CallOptions::new().principal("alice").priority(Priority::Interactive);
+///     let options = CallOptions::new().principal("alice").priority(Priority::High);
 ///     let (answer, seen) = scoped(options, client.chat().create(request)).await;
 ///     if let Some(refused) = seen.refused() {
 ///         println!("come back in {:?}", refused.retry_after);
