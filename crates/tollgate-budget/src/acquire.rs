@@ -93,7 +93,7 @@ fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
         until: wait.min(ask.deadline.map_or(NEVER, |at| memory.nanos(at))),
         bytes: ask.bytes,
         settles: ask.settles,
-        allowed: 0,
+        allowed: Vec::new(),
     }
 }
 
@@ -131,7 +131,9 @@ fn reviewed(memory: &Memory, mut arrival: Arrival, asked: &Asked) -> Result<Arri
     let refused = |reason| Refused::new(reason).limit(review.limit.clone());
     match (memory.look_for().decide(asked), review.wait) {
         (Decision::Allow, _) => {
-            arrival.allowed |= 1 << asked.rule;
+            // For what was used when it was asked: others may have been allowed meanwhile.
+            arrival.allowed.retain(|&(rule, _)| rule != asked.rule);
+            arrival.allowed.push((asked.rule, asked.used));
             Ok(arrival)
         }
         (Decision::Refuse, None) => Err(refused(Reason::NeverFits)),

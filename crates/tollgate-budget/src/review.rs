@@ -15,7 +15,7 @@ pub struct Review {
     pub key: Option<Arc<str>>,
     /// What the limit allows.
     pub amount: u64,
-    /// What is used of it; not what others would use that are being asked about just now.
+    /// What is used of it. If others are let go before the answer is there, it is asked again with what is used then.
     pub used: u64,
     /// What the request would use, at most.
     pub asked: u64,

@@ -4,12 +4,13 @@ mod support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use support::W;
 use tokio::time::{Instant, sleep};
 use tollgate_budget::{
@@ -42,10 +43,7 @@ async fn one(budget: &Budget) -> Result<(), Refused> {
 #[tokio::test(start_paused = true)]
 async fn a_review_decides_instead_of_a_refusal_and_holds_no_lock() {
     let asked = Arc::new(AtomicU64::new(0));
-    let (count, slot) = (
-        Arc::clone(&asked),
-        Arc::new(std::sync::OnceLock::<Budget>::new()),
-    );
+    let (count, slot) = (Arc::clone(&asked), Arc::new(OnceLock::<Budget>::new()));
     let own = Arc::clone(&slot);
     let limit = Limit::requests(2)
         .per_calendar_week("UTC")
@@ -90,6 +88,41 @@ async fn a_review_decides_instead_of_a_refusal_and_holds_no_lock() {
         (4, 2),
         "what was allowed counts"
     );
+}
+
+// L07: two that are asked about at the same time are not both let past the same limit.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_asked_about_while_another_is_let_go_is_asked_about_again() {
+    let slot: Arc<OnceLock<Budget>> = Arc::default();
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let (inside, asked) = (Arc::clone(&slot), Arc::clone(&seen));
+    let limit = Limit::requests(1)
+        .per_calendar_day("UTC")
+        .review(move |review| {
+            asked.lock().unwrap().push(review.used);
+            if asked.lock().unwrap().len() == 1 {
+                // Another one comes while the first waits for this answer.
+                let budget = inside.get().unwrap();
+                let other = budget.acquire(request()).now_or_never().expect("no wait");
+                drop(other.expect("allowed, too").send());
+            }
+            if review.used < 2 {
+                Decision::Allow
+            } else {
+                Decision::Refuse
+            }
+        });
+    let budget = told(limit).build().unwrap();
+    slot.set(budget.clone()).unwrap();
+    drop(budget.acquire(request()).await.unwrap().send());
+    let refused = budget.acquire(request()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Exhausted);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [1, 1, 2],
+        "asked again, with what is used now"
+    );
+    assert_eq!(budget.snapshot().limits[0].used, 2);
 }
 
 // L07

@@ -196,7 +196,7 @@ impl Core {
                     tokens: 0,
                     settles: false,
                     alone: None,
-                    allowed: 0,
+                    allowed: Vec::new(),
                 });
                 self.entries.len() - 1
             }
@@ -224,7 +224,7 @@ impl Core {
         entry.tokens = arrival.cost.tokens;
         entry.settles = arrival.settles;
         entry.alone = None;
-        entry.allowed = arrival.allowed;
+        entry.allowed.clone_from(&arrival.allowed);
         ticket_of(entry.generation, id)
     }
 
@@ -296,7 +296,7 @@ impl Core {
         for take in &entry.takes {
             let account = &mut self.accounts[take.account as usize];
             let rule = &self.rules[account.rule as usize];
-            if entry.may_pass(account.rule) {
+            if !entry.allowed.is_empty() && entry.may_pass(account.rule, account.used(now)) {
                 continue;
             }
             if take.units > account.capacity() && (!self.bounds.run_alone || rule.is_hard()) {
@@ -457,18 +457,20 @@ impl Core {
             .find(|take| take.account == account);
         let units = units.map_or(0, |take| take.units);
         let of = &mut self.accounts[account as usize];
+        let used = of.used(now);
         let rule = &self.rules[of.rule as usize];
         let review = Review {
             limit: rule.name.clone(),
             unit: rule.unit,
             key: of.key.clone(),
             amount: rule.whole(of.rate.amount.into()),
-            used: rule.whole(of.used(now)),
+            used: rule.whole(used),
             asked: rule.whole(units.into()),
             wait: at.map(|at| std::time::Duration::from_nanos(at.saturating_sub(now))),
         };
         Box::new(Asked {
             rule: of.rule,
+            used,
             review,
         })
     }

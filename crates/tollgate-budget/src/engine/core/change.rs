@@ -171,7 +171,7 @@ mod tests {
             until: NEVER,
             bytes: 1,
             settles: false,
-            allowed: 0,
+            allowed: Vec::new(),
         };
         let wakes = &mut Vec::new();
         let Arrived::Admitted(first) = core.arrive(hour, &arrival, wakes) else {

@@ -102,14 +102,16 @@ pub(crate) struct Arrival {
     pub(crate) bytes: u64,
     /// The profile's word on whether the provider settles.
     pub(crate) settles: bool,
-    /// Limits that a review has let it pass, as bits.
-    pub(crate) allowed: u64,
+    /// Limits that a review has let it pass, with what was used of each when it was asked.
+    pub(crate) allowed: Vec<(u32, u128)>,
 }
 
 /// What a review is asked.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) rule: u32,
+    /// In the parts that it is kept in.
+    pub(crate) used: u128,
     pub(crate) review: Review,
 }
 
@@ -159,18 +161,15 @@ struct Entry {
     settles: bool,
     /// Nobody else was at the provider when it was sent, as this one of all.
     alone: Option<u64>,
-    /// Limits that a review has let it pass, as bits.
-    allowed: u64,
+    /// Limits that a review has let it pass, with what was used of each when it was asked.
+    allowed: Vec<(u32, u128)>,
 }
 
 impl Entry {
-    /// Whether a review has let it pass this limit.
-    fn may_pass(&self, rule: u32) -> bool {
-        self.allowed != 0
-            && self
-                .allowed
-                .checked_shr(rule)
-                .is_some_and(|bits| bits & 1 == 1)
+    /// Whether a review has let it pass this limit, of which so much is used now.
+    fn may_pass(&self, rule: u32, used: u128) -> bool {
+        let seen = self.allowed.iter().find(|&&(of, _)| of == rule);
+        seen.is_some_and(|&(_, seen)| used <= seen)
     }
 }
 

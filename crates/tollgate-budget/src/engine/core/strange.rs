@@ -35,7 +35,7 @@ fn of(user: u64, tokens: u64) -> Arrival {
         until: NEVER,
         bytes: 10,
         settles: false,
-        allowed: 0,
+        allowed: Vec::new(),
     }
 }
 

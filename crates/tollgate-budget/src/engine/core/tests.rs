@@ -62,7 +62,7 @@ fn arrival(tokens: u64, user: u64) -> Arrival {
         until: NEVER,
         bytes: 10,
         settles: false,
-        allowed: 0,
+        allowed: Vec::new(),
     }
 }
 
