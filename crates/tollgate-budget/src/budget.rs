@@ -1,9 +1,5 @@
 //! The budget that is kept in memory: the handle.
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tollgate_core::{clock::WallClock, price::Pico};
 
@@ -17,7 +13,8 @@ use crate::{
         rate::{Nanos, narrow},
         rule::Rule,
     },
-    limit::{InvalidLimit, Limit, Unit, Wall},
+    leases::{Bell, Leases},
+    limit::{InvalidLimit, Limit, Unit, time_of},
     memory::Memory,
     platform,
     scope::{Asking, Keys, Look},
@@ -67,6 +64,20 @@ impl Budget {
 
     pub(crate) fn of(core: Core, charging: Charging, look: Look, wall: Option<WallClock>) -> Self {
         Self(Arc::new(Memory::new(core, charging, look, wall)))
+    }
+
+    /// The same, where a store shares out the limits among processes.
+    pub(crate) fn leased(
+        core: Core,
+        charging: Charging,
+        look: Look,
+        wall: Option<WallClock>,
+    ) -> (Self, Leases) {
+        let bell = Arc::new(Bell::default());
+        let memory = Memory::new(core, charging, look, wall).with_bell(Arc::clone(&bell));
+        let memory = Arc::new(memory);
+        let leases = Leases::new(&memory, bell);
+        (Self(memory), leases)
     }
 
     /// Raises or lowers a limit: `amount` units instead of what was told. Its use stays as it is, and all who wait are
@@ -147,15 +158,6 @@ impl Budget {
         let now = self.0.now();
         // A step: it sees first whether the wall clock has moved.
         self.0.step(|core, _| snapshot(core, now))
-    }
-}
-
-fn time_of(wall: Wall) -> SystemTime {
-    let time = Duration::from_nanos(wall.unsigned_abs());
-    if wall < 0 {
-        SystemTime::UNIX_EPOCH - time
-    } else {
-        SystemTime::UNIX_EPOCH + time
     }
 }
 

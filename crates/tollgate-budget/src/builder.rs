@@ -12,6 +12,7 @@ use crate::{
         rate::narrow,
         rule::Rule,
     },
+    leases::{LeaseTerms, Leases},
     limit::{InvalidLimit, Limit},
     scope::Look,
 };
@@ -211,6 +212,26 @@ impl BudgetBuilder {
     ///
     /// A limit or a setting that cannot be; the text says which and why.
     pub fn build(self) -> Result<Budget, InvalidLimit> {
+        self.check()?;
+        Ok(self.make())
+    }
+
+    /// Makes the budget of limits that a store shares out among processes, and the side of it that the store drives
+    /// (see [`leases`](crate::leases)). Learned limits are not shared.
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](Self::build); or terms that cannot be.
+    pub fn leased(self, terms: LeaseTerms) -> Result<(Budget, Leases), InvalidLimit> {
+        self.check()?;
+        let wrong = |why: &str| InvalidLimit(why.into());
+        terms.check().map_err(wrong)?;
+        let (mut core, charging, look, wall) = self.parts();
+        core.lease(terms.terms());
+        Ok(Budget::leased(core, charging, look, wall))
+    }
+
+    fn check(&self) -> Result<(), InvalidLimit> {
         for limit in &self.limits {
             limit.check()?;
         }
@@ -238,10 +259,15 @@ impl BudgetBuilder {
         if self.learn_period < Duration::from_millis(1) {
             return Err(InvalidLimit("a period must be 1 ms or longer".into()));
         }
-        Ok(self.make())
+        Ok(())
     }
 
     pub(crate) fn make(self) -> Budget {
+        let (core, charging, look, wall) = self.parts();
+        Budget::of(core, charging, look, wall)
+    }
+
+    fn parts(self) -> (Core, Charging, Look, Option<WallClock>) {
         let calendar = |limit: &Limit| limit.calendar.is_some();
         let wall = self.limits.iter().any(calendar).then(|| match self.wall {
             Some(now) => WallClock::beginning(now),
@@ -284,6 +310,6 @@ impl BudgetBuilder {
             })
             .collect();
         let look = Look::new(&rules, functions, reviews);
-        Budget::of(Core::new(rules, bounds), charging, look, wall)
+        (Core::new(rules, bounds), charging, look, wall)
     }
 }

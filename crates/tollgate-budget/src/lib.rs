@@ -135,6 +135,7 @@ mod exact;
 mod future;
 mod layer;
 mod learned;
+pub mod leases;
 mod limit;
 mod memory;
 #[cfg(all(test, any(tollgate_loom, tollgate_shuttle)))]

@@ -4,7 +4,11 @@ mod calendar;
 mod kinds;
 mod weights;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tollgate_core::{price::Pico, principal::Principal};
 
@@ -232,6 +236,12 @@ impl Limit {
         &self.name
     }
 
+    /// Whose requests share it.
+    #[must_use]
+    pub fn whose(&self) -> Scope {
+        self.scope
+    }
+
     pub(crate) fn needs_prices(&self) -> bool {
         self.unit == Unit::Money && self.unpriced == Unpriced::Refuse
     }
@@ -292,6 +302,16 @@ impl Limit {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// A time of the wall clock.
+pub(crate) fn time_of(wall: Wall) -> SystemTime {
+    let time = Duration::from_nanos(wall.unsigned_abs());
+    if wall < 0 {
+        SystemTime::UNIX_EPOCH - time
+    } else {
+        SystemTime::UNIX_EPOCH + time
     }
 }
 

@@ -1,7 +1,12 @@
 //! The shell around the state machine: one mutex, the clock, and the wakers.
 //!
 //! The lock is taken, used and let go in one function; wakers are called when it is free, for they are foreign code.
-use std::{fmt, sync::PoisonError, task::Waker, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+    task::Waker,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tollgate_core::{clock::WallClock, wire::limits::Dimension};
@@ -14,6 +19,7 @@ use crate::{
         headers::Stated,
         rate::{Nanos, narrow},
     },
+    leases::{self, Bell},
     limit::{Unit, Wall},
     platform::{Mutex, MutexGuard, now},
     scope::Look,
@@ -29,6 +35,8 @@ pub(crate) struct Memory {
     look: Look,
     /// Only where a limit has a calendar.
     wall: Option<WallClock>,
+    /// Where a store shares out the limits among processes.
+    bell: Option<Arc<Bell>>,
 }
 
 impl Memory {
@@ -39,7 +47,14 @@ impl Memory {
             charging,
             look,
             wall,
+            bell: None,
         }
+    }
+
+    /// Limits are leased of a store that hears this bell.
+    pub(crate) fn with_bell(mut self, bell: Arc<Bell>) -> Self {
+        self.bell = Some(bell);
+        self
     }
 
     pub(crate) fn charging(&self) -> &Charging {
@@ -68,15 +83,20 @@ impl Memory {
     pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Core, &mut Vec<Waker>) -> R) -> R {
         let mut wakes = Vec::new();
         let wall = self.epoch();
-        let (result, events) = {
+        let (result, events, rings) = {
             let mut core = self.lock();
             if let Some((now, epoch)) = wall {
                 core.wall_is(now, epoch, &mut wakes);
             }
-            (step(&mut core, &mut wakes), core.events())
+            let result = step(&mut core, &mut wakes);
+            let rings = self.bell.is_some() && core.rings(self.now());
+            (result, core.events(), rings)
         };
         for waker in wakes {
             waker.wake();
+        }
+        if let Some(bell) = self.bell.as_ref().filter(|_| rings) {
+            bell.ring();
         }
         events.iter().for_each(Event::tell);
         result
@@ -103,6 +123,24 @@ impl Memory {
     fn lock(&self) -> MutexGuard<'_, Core> {
         // The books are whole after every step; a panic in one of them leaves at worst one entry behind.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(bell) = self.bell.take() {
+            let now = self.now();
+            let orders = self.look(|core| {
+                let lines = core.last_claims(now);
+                let orders = lines.into_iter().filter_map(|line| {
+                    let (rule, key) = core.leased(line.account, line.lease)?;
+                    let (name, unit) = (rule.name.clone(), rule.unit);
+                    Some(leases::order(self, line, name, unit, key.cloned()))
+                });
+                orders.collect()
+            });
+            bell.close(orders);
+        }
     }
 }
 

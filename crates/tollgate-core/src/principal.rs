@@ -6,7 +6,10 @@ use std::{
     error::Error,
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use http::{HeaderMap, header};
@@ -14,6 +17,8 @@ use siphasher::sip::SipHasher13;
 
 /// The key of all digests of this process.
 static KEY: OnceLock<[u8; 16]> = OnceLock::new();
+/// It was chosen, and not at random.
+static SET: AtomicBool = AtomicBool::new(false);
 
 /// A user, tenant, tag or key, as a digest keyed with a secret of this process.
 ///
@@ -75,7 +80,15 @@ impl Principal {
     ///
     /// If there is a key already: one was set, or a digest was made with a random one.
     pub fn set_key(key: [u8; 16]) -> Result<(), KeyInUse> {
-        KEY.set(key).map_err(|_| KeyInUse)
+        KEY.set(key).map_err(|_| KeyInUse)?;
+        SET.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether [`set_key`](Self::set_key) has set the key, so that other processes can have the same digests.
+    #[must_use]
+    pub fn has_set_key() -> bool {
+        SET.load(Ordering::Relaxed)
     }
 
     /// A digest that the caller computed with a key of its own, so that it survives a restart.

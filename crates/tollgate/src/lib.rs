@@ -106,6 +106,7 @@
 //! | `jsonl` | no | [`usage::JsonLines`]: records as lines of JSON |
 //! | `metrics` | no | [`usage::MetricsRecorder`]: records as metrics, through the `metrics` facade |
 //! | `ledger` | no | [`Ledger`]: usage records in SQLite; needs Rust 1.89 and a C compiler |
+//! | `redis` | no | [`RedisBudget`]: limits that many processes share, on Redis or Valkey |
 //! | `prices` | no | [`price::PriceTable::shipped`]: prices of the usual models, with their date |
 //! | `tower` | no | [`retry::TowerBackoff`], [`retry::RetryBudget::tower`]: tower's own back-offs and budgets |
 //! | `backoff` | no | [`retry::BackoffPolicy`]: the policies of the `backoff` crate, which is unmaintained |
@@ -123,6 +124,7 @@
         feature = "jsonl",
         feature = "ledger",
         feature = "metrics",
+        feature = "redis",
         feature = "prices",
         feature = "tower",
         feature = "backoff",
@@ -155,6 +157,9 @@ pub use tollgate_fallback::{
 #[cfg(feature = "ledger")]
 #[cfg_attr(docsrs, doc(cfg(feature = "ledger")))]
 pub use tollgate_ledger::{self as ledger, Ledger};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use tollgate_redis::{self as redis, RedisBudget};
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use tollgate_reqwest as reqwest;

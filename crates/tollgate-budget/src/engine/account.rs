@@ -7,10 +7,11 @@ use super::{
     evidence::Reading,
     headers::Stated,
     history::History,
+    lease::{Hand, Holding, Lease, Part, Shape},
     rate::{NEVER, Nanos, Rate, Span, narrow},
     rule::Rule,
 };
-use crate::limit::Wall;
+use crate::limit::{Enforcement, Wall};
 
 /// Periods for which a refusal is remembered.
 const DOUBT: u64 = 10;
@@ -27,6 +28,8 @@ pub(crate) struct Take {
     /// Our own units in the book when it was sent, and all that were ever taken by then.
     own_at_send: u128,
     total_at_send: u128,
+    /// What was bought of a shared store for it.
+    part: Part,
 }
 
 impl Take {
@@ -73,6 +76,26 @@ pub(crate) struct Account {
     doubted_at: Nanos,
     /// What strangers use before we hear of it; grows with each refusal.
     margin: Nanos,
+    /// What is in hand of it, where a store shares it out among processes.
+    pub(crate) lease: Option<Box<Leased>>,
+}
+
+/// A limit's share of what a store keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Leased {
+    pub(crate) lease: Lease,
+    pub(crate) told: Holding,
+    enforcement: Enforcement,
+}
+
+impl Leased {
+    pub(crate) fn new(lease: Lease, told: Holding, enforcement: Enforcement) -> Self {
+        Self {
+            lease,
+            told,
+            enforcement,
+        }
+    }
 }
 
 impl Account {
@@ -97,11 +120,70 @@ impl Account {
             doubted_until: 0,
             doubted_at: 0,
             margin: 0,
+            lease: None,
         }
     }
 
     pub(crate) fn capacity(&self) -> u64 {
-        self.book.capacity(self.rate)
+        let all = self.book.capacity(self.rate);
+        match (&self.lease, &self.book) {
+            (None, _) | (_, Book::Calendar(_)) => all,
+            (Some(leased), _) => {
+                let (shape, _) = Shape::of(leased.enforcement, self.rate, leased.told);
+                all.min(shape.capacity(self.rate))
+            }
+        }
+    }
+
+    /// What the store keeps for it, where there is one, and how long a chunk lasts.
+    pub(crate) fn shape(&mut self, now: Nanos) -> Option<(Shape, Holding)> {
+        let leased = self.lease.as_deref()?;
+        Some(match &mut self.book {
+            Book::Calendar(period) => {
+                let ends = period.ends(now).1;
+                (Shape::Cap { ends }, leased.told)
+            }
+            _ => Shape::of(leased.enforcement, self.rate, leased.told),
+        })
+    }
+
+    /// Whether what was bought of the store is enough, or when; without a store it always is.
+    pub(crate) fn in_hand(&mut self, now: Nanos, units: u64) -> Hand {
+        let Some((shape, _)) = self.shape(now) else {
+            return Hand::At(now);
+        };
+        match &mut self.lease {
+            Some(leased) => leased.lease.fits(now, self.rate, shape, units),
+            None => Hand::At(now),
+        }
+    }
+
+    /// Spends what was bought of the store for it.
+    pub(crate) fn spend(&mut self, now: Nanos, take: &mut Take) {
+        let Some((shape, _)) = self.shape(now) else {
+            return;
+        };
+        if let Some(leased) = &mut self.lease {
+            take.part = leased.lease.take(now, self.rate, shape, take.units);
+        }
+    }
+
+    /// What it cost has changed.
+    fn spent_otherwise(&mut self, now: Nanos, units: u64, take: &Take, sent: bool) {
+        let Some((shape, holding)) = self.shape(now) else {
+            return;
+        };
+        if let Some(leased) = &mut self.lease {
+            let lease = &mut leased.lease;
+            match units.checked_sub(take.units) {
+                Some(0) => {}
+                Some(more) => lease.owe(shape, take.part, more),
+                None => {
+                    let less = take.units - units;
+                    lease.back(now, shape, holding, take.part, less, sent);
+                }
+            }
+        }
     }
 
     #[cfg(test)]
@@ -126,7 +208,9 @@ impl Account {
 
     /// Nobody holds any of it and all of it is free: it can be forgotten.
     pub(crate) fn is_idle(&mut self, now: Nanos) -> bool {
-        self.holders == 0 && self.used(now) == 0
+        let leased = self.lease.as_deref_mut();
+        let quiet = leased.is_none_or(|leased| leased.lease.is_idle(now));
+        self.holders == 0 && quiet && self.used(now) == 0
     }
 
     /// When `units` fit that take up to `way` to arrive.
@@ -150,8 +234,11 @@ impl Account {
     }
 
     pub(crate) fn drained_at(&mut self, now: Nanos, units: u128) -> Nanos {
+        let leased = self.lease.as_deref();
+        let bought = leased.map_or(now, |leased| leased.lease.drained_at(now, units));
         self.book
             .drained_at(now, self.rate, units.saturating_add(self.unsent))
+            .max(bought)
     }
 
     /// Holds units for a request that is to be sent.
@@ -175,6 +262,9 @@ impl Account {
             self.book.take(now, self.rate, take.span, take.units);
             if let Some(taken) = &mut self.taken {
                 taken.add(now, take.units);
+            }
+            if let Some(leased) = &mut self.lease {
+                leased.lease.sent(now, &mut take.part, take.units);
             }
         }
         take.own_at_send = self.book.own(now, self.rate);
@@ -225,6 +315,7 @@ impl Account {
                 self.unsent -= u128::from(take.units);
                 self.reserved = self.reserved.saturating_sub(u128::from(take.units));
                 self.crowded = false;
+                self.spent_otherwise(now, 0, take, false);
                 return less;
             }
             return self.settle(now, units, take) || crowded;
@@ -234,6 +325,7 @@ impl Account {
             if let Some(taken) = &mut self.taken {
                 taken.add(now, units.saturating_sub(take.units));
             }
+            self.spent_otherwise(now, units, take, true);
             self.rebook(now, take.span, units, take);
         }
         less
@@ -285,6 +377,10 @@ impl Account {
                 .map(|(reset, _)| reset),
         };
         self.book.correct(now, self.rate, seen);
+        if let Some(leased) = &mut self.lease {
+            let used = self.rate.amount.saturating_sub(seen.left);
+            leased.lease.saw(used, arrival.max(sent));
+        }
         if let Some(reading) = reading(arrival, stated) {
             self.book.hear(now, self.rate, reading);
         }

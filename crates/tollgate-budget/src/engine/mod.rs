@@ -9,6 +9,7 @@ mod fixed;
 pub(crate) mod headers;
 mod history;
 mod learn;
+pub(crate) mod lease;
 mod queue;
 pub(crate) mod rate;
 mod rolling;

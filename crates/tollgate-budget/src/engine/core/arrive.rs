@@ -14,8 +14,9 @@ use crate::{
     charging::Cost,
     engine::{
         account::Take,
+        lease::Hand,
         queue::FlowKey,
-        rate::{NEVER, Nanos, narrow},
+        rate::{NEVER, Nanos, SECOND, narrow},
         rule::{Rule, Unknown},
     },
     limit::{Enforcement, Exhausted, Unit},
@@ -119,6 +120,10 @@ impl Core {
             Fit::Refuse(account, at) => {
                 let wait = Some(at.saturating_sub(now));
                 return Turn::Refused(self.refusal(Reason::Exhausted, Some(account), wait));
+            }
+            Fit::Down(account) => {
+                let refused = self.refusal(Reason::StoreDown, Some(account), Some(SECOND));
+                return Turn::Refused(refused);
             }
             Fit::Review(account, at) => return Turn::Review(account, at),
             Fit::Now if self.queue.is_empty() => return Turn::Now,
@@ -280,7 +285,7 @@ impl Core {
         let mut own_at = now;
         let mut blocker = None;
         let mut grain = 0;
-        let (mut refuse, mut review) = (None, None);
+        let (mut refuse, mut review, mut down) = (None, None, None);
         let (mut last_at, mut last) = (now, None);
         let gate = lane.gate.opens_at(now);
         let look = self.probe(lane, now);
@@ -317,10 +322,25 @@ impl Core {
                     at = at.max(until);
                 }
             }
+            // What other processes leave. Nobody is refused for what the store has not been asked yet.
+            let mut unknown = false;
+            if let Some(leases) = &mut self.leases {
+                match account.in_hand(now, take.units) {
+                    Hand::At(hand) | Hand::Empty(hand) => at = at.max(hand),
+                    Hand::Unknown => {
+                        leases.touch(take.account);
+                        (at, unknown) = (NEVER, true);
+                    }
+                    Hand::Down => {
+                        down = Some(take.account);
+                        continue;
+                    }
+                }
+            }
             if at <= now {
                 continue;
             }
-            if rule.exhausted != Exhausted::Wait {
+            if rule.exhausted != Exhausted::Wait && !unknown {
                 let at = match at {
                     NEVER => account.drained_at(now, take.units.into()),
                     at => at,
@@ -342,6 +362,9 @@ impl Core {
                 own_at = at;
                 blocker = Some(Blocker::Account(take.account));
             }
+        }
+        if let Some(account) = down {
+            return Fit::Down(account);
         }
         if let Some((account, at)) = refuse {
             return Fit::Refuse(account, at);

@@ -1,7 +1,7 @@
 //! Accounts of keys and lanes of models: opened when needed, learned, forgotten when idle.
 use std::sync::Arc;
 
-use super::{Arrival, Core, Key, LOOK, Lane, Phase};
+use super::{Arrival, Core, Key, LOOK, Lane, LaneKey, Phase};
 use crate::{
     engine::{
         account::{Account, Take},
@@ -20,7 +20,10 @@ const MOST_LEARNED: usize = 16;
 
 impl Core {
     pub(super) fn open(&mut self, rule: u32, key: Option<Arc<str>>) -> u32 {
-        let account = Account::new(rule, &self.rules[rule as usize], key, self.epoch);
+        let mut account = Account::new(rule, &self.rules[rule as usize], key, self.epoch);
+        if let Some(leases) = &mut self.leases {
+            account.lease = leases.open(&self.rules[rule as usize]);
+        }
         match self.free_accounts.pop() {
             Some(id) => {
                 self.accounts[id as usize] = account;
@@ -131,7 +134,13 @@ impl Core {
 
     pub(super) fn lane(&mut self, now: Nanos, arrival: &Arrival) -> u32 {
         let keys = arrival.keys.as_deref().filter(|_| self.by_key);
-        let key = (arrival.model.clone(), keys.and_then(|keys| keys.api_key));
+        self.lane_named(
+            now,
+            (arrival.model.clone(), keys.and_then(|keys| keys.api_key)),
+        )
+    }
+
+    pub(super) fn lane_named(&mut self, now: Nanos, key: LaneKey) -> u32 {
         if key == (None, None) {
             return 0;
         }

@@ -84,6 +84,9 @@ impl Core {
                 .skew
                 .arrival(sent, now, head.processing, account.rate.period);
             let spread = self.skew.spread(account.rate.period);
+            if let Some(leases) = &mut self.leases {
+                leases.touch(take.account);
+            }
             account.book.ways_differ(spread, account.rate);
             account.date(now, Span::at(arrival), take);
             let stated = head.stated.iter().filter(|stated| stated.unit == rule.unit);
@@ -186,6 +189,7 @@ impl Core {
                     let model = lane.model.clone();
                     self.events.push(Event::GateShut { model, wait });
                 }
+                self.tell_others(now, own);
                 if shares {
                     self.refused_too(now, sent, own, head.stated, wait, longest);
                 }
@@ -346,6 +350,9 @@ impl Core {
             let tokens = rule.unit == Unit::Tokens && rule.is_the_providers();
             let units = rule.settled(take.units, if tokens { tokens_how } else { how });
             less |= account.settle(now, units, take);
+            if let Some(leases) = &mut self.leases {
+                leases.touch(take.account);
+            }
         }
         if matches!(entry.phase, Phase::Sent(_)) {
             lane.learner.over(match tokens_how {

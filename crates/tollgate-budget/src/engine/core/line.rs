@@ -8,7 +8,7 @@ use super::{
     ticket_of,
 };
 use crate::{
-    engine::rate::{NEVER, Nanos},
+    engine::rate::{NEVER, Nanos, SECOND},
     store::Settlement,
 };
 
@@ -19,6 +19,10 @@ impl Core {
         for take in &mut entry.takes {
             let account = &mut self.accounts[take.account as usize];
             account.take(take);
+            if let Some(leases) = &mut self.leases {
+                account.spend(now, take);
+                leases.touch(take.account);
+            }
             // The provider's pace is that of its shortest limit; a limit a day has none, nor has a user's quota.
             if self.rules[account.rule as usize].is_the_providers() {
                 let step = Reverse(account.rate.time_of(take.units).min(MOST_STEP));
@@ -88,6 +92,7 @@ impl Core {
                     (wait, account)
                 }
                 Fit::Refuse(account, at) => (Some(at.saturating_sub(now)), Some(account)),
+                Fit::Down(account) => (None, Some(account)),
                 _ => (None, None),
             };
             let refused = self.refusal(Reason::WaitTooLong, account, wait);
@@ -129,6 +134,10 @@ impl Core {
                         }
                         None => {}
                     }
+                }
+                Fit::Down(account) => {
+                    let refused = self.refusal(Reason::StoreDown, Some(account), Some(SECOND));
+                    wakes.extend(self.out_of_line(id, Phase::Refused(refused)));
                 }
                 Fit::Never(account) => {
                     let refused = self.too_large(id, account);

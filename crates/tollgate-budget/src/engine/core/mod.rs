@@ -8,6 +8,7 @@
 mod arrive;
 mod change;
 mod keys;
+pub(crate) mod leases;
 mod life;
 mod line;
 #[cfg(test)]
@@ -278,6 +279,8 @@ enum Fit {
     },
     Never(u32),
     Refuse(u32, Nanos),
+    /// The store that keeps this account cannot be reached.
+    Down(u32),
     /// The account, and when it would fit; `None`: never.
     Review(u32, Option<Nanos>),
 }
@@ -346,6 +349,8 @@ pub(crate) struct Core {
     shadowed: Shadowed,
     /// What happened in this step, for the shell to tell.
     events: Vec<Event>,
+    /// Where a store shares out the limits among processes.
+    leases: Option<leases::Leases>,
     epoch: Wall,
     keeper: Option<u64>,
     /// When somebody was last let out of the line.
@@ -397,6 +402,7 @@ impl Core {
             unpriced: 0,
             shadowed: Shadowed::default(),
             events: Vec::new(),
+            leases: None,
             epoch: bounds.epoch.unwrap_or(0),
             keeper: None,
             granted: 0,

@@ -1,0 +1,305 @@
+//! What a store that processes share is asked and told, and what comes of its answers.
+use std::{collections::BTreeSet, sync::Arc, task::Waker};
+
+use tollgate_core::principal::Principal;
+
+use super::{Core, Lane};
+use crate::engine::{
+    account::Leased,
+    lease::{Given, Holding, Lease, Shape, Wish, Without},
+    rate::{NEVER, Nanos, Rate, SECOND},
+    rule::Rule,
+};
+
+/// The longest that a refusal seen by another process shuts the gate.
+const MOST_SHUT: Nanos = 120 * SECOND;
+/// Refusals that wait to be told to the others; more are dropped, for one is as good as many.
+const MOST_NEWS: usize = 16;
+
+/// How limits are leased.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) holding: Holding,
+    pub(crate) rates: Without,
+    pub(crate) caps: Without,
+}
+
+/// A refusal by the provider, for the other processes.
+#[derive(Clone, Debug)]
+pub(crate) struct Shut {
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) api_key: Option<Principal>,
+    pub(crate) wait: Nanos,
+}
+
+/// One limit's part in what the store is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) account: u32,
+    pub(crate) lease: u64,
+    pub(crate) rate: Rate,
+    pub(crate) shape: Shape,
+    pub(crate) holding: Holding,
+    pub(crate) wish: Wish,
+}
+
+/// The leases of all limits.
+#[derive(Debug)]
+pub(super) struct Leases {
+    terms: Terms,
+    down: bool,
+    issued: u64,
+    /// Accounts whose leases have changed in this step.
+    touched: Vec<u32>,
+    /// When each of them is to be asked for.
+    due: BTreeSet<(Nanos, u32)>,
+    news: Vec<Shut>,
+    /// Somebody is to come and ask.
+    ring: bool,
+}
+
+impl Leases {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            down: false,
+            issued: 0,
+            touched: Vec::new(),
+            due: BTreeSet::new(),
+            news: Vec::new(),
+            ring: false,
+        }
+    }
+
+    /// The lease of a new account; learned limits have none, for the provider's headers tell each process the same.
+    pub(super) fn open(&mut self, rule: &Rule) -> Option<Box<Leased>> {
+        if rule.learned {
+            return None;
+        }
+        self.issued += 1;
+        let without = if rule.is_hard() {
+            self.terms.caps
+        } else {
+            self.terms.rates
+        };
+        let lease = Lease::new(self.issued, without, self.down);
+        Some(Box::new(Leased::new(
+            lease,
+            self.terms.holding,
+            rule.enforcement,
+        )))
+    }
+
+    pub(super) fn touch(&mut self, account: u32) {
+        if self.touched.last() != Some(&account) {
+            self.touched.push(account);
+        }
+    }
+
+    /// The provider has refused.
+    pub(super) fn refused(&mut self, shut: Shut) {
+        if self.news.len() < MOST_NEWS {
+            self.news.push(shut);
+            self.ring = true;
+        }
+    }
+}
+
+impl Core {
+    /// Limits are leased from now on; before anything else is done.
+    pub(crate) fn lease(&mut self, terms: Terms) {
+        let mut leases = Leases::new(terms);
+        for account in &mut self.accounts {
+            account.lease = leases.open(&self.rules[account.rule as usize]);
+        }
+        self.leases = Some(leases);
+    }
+
+    /// Puts those whose leases have changed where they belong; whether somebody is to come and ask the store.
+    pub(crate) fn rings(&mut self, now: Nanos) -> bool {
+        let Some(leases) = &mut self.leases else {
+            return false;
+        };
+        let mut ring = std::mem::take(&mut leases.ring);
+        while let Some(id) = leases.touched.pop() {
+            let account = &mut self.accounts[id as usize];
+            let Some((_, holding)) = account.shape(now) else {
+                continue;
+            };
+            let backlog = account.backlog;
+            let Some(leased) = &mut account.lease else {
+                continue;
+            };
+            let lease = &mut leased.lease;
+            let due = lease.due_at(now, holding, backlog);
+            let before = std::mem::replace(&mut lease.due, due);
+            if before != due {
+                leases.due.remove(&(before, id));
+                if due < NEVER {
+                    let first = leases.due.first().map_or(NEVER, |&(at, _)| at);
+                    leases.due.insert((due, id));
+                    ring |= due < first;
+                }
+            }
+        }
+        ring
+    }
+
+    /// What the store is to be asked now.
+    pub(crate) fn lines(&mut self, now: Nanos, most: usize) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let Some(leases) = &mut self.leases else {
+            return lines;
+        };
+        while let Some(&(at, id)) = leases.due.first() {
+            if at > now || lines.len() >= most {
+                break;
+            }
+            leases.due.pop_first();
+            let account = &mut self.accounts[id as usize];
+            let (rate, backlog) = (account.rate, account.backlog);
+            let Some((shape, holding)) = account.shape(now) else {
+                continue;
+            };
+            let Some(leased) = &mut account.lease else {
+                continue;
+            };
+            leased.lease.due = NEVER;
+            lines.push(Line {
+                account: id,
+                lease: leased.lease.id,
+                rate,
+                shape,
+                holding,
+                wish: leased.lease.ask(now, rate, shape, holding, backlog),
+            });
+        }
+        lines
+    }
+
+    /// When there is something to ask next.
+    pub(crate) fn asks_at(&self) -> Nanos {
+        let leases = self.leases.as_ref();
+        let first = leases.and_then(|leases| leases.due.first());
+        first.map_or(NEVER, |&(at, _)| at)
+    }
+
+    /// The rule and the key of an account that is still the one that was asked for.
+    pub(crate) fn leased(&self, account: u32, lease: u64) -> Option<(&Rule, Option<&Arc<str>>)> {
+        let account = self.accounts.get(account as usize)?;
+        let same = account.lease.as_ref().is_some_and(|l| l.lease.id == lease);
+        same.then(|| (&self.rules[account.rule as usize], account.key.as_ref()))
+    }
+
+    /// The store has answered for one limit; `None`: it has not.
+    pub(crate) fn answered(
+        &mut self,
+        now: Nanos,
+        line: &Line,
+        given: Option<Given>,
+        wakes: &mut Vec<Waker>,
+    ) {
+        if self.leased(line.account, line.lease).is_none() {
+            return;
+        }
+        let account = &mut self.accounts[line.account as usize];
+        if let Some(leased) = &mut account.lease {
+            match given {
+                Some(given) => leased.lease.given(now, line.shape, given),
+                None => leased.lease.unanswered(&line.wish),
+            }
+        }
+        for line in std::mem::take(&mut account.parked) {
+            self.queue.unpark(line);
+        }
+        if let Some(leases) = &mut self.leases {
+            leases.touch(line.account);
+        }
+        self.tick(now, wakes);
+    }
+
+    /// The store cannot be reached, or can be again.
+    pub(crate) fn outage(&mut self, now: Nanos, down: bool, wakes: &mut Vec<Waker>) {
+        let Some(leases) = &mut self.leases else {
+            return;
+        };
+        leases.down = down;
+        for id in 0..self.accounts.len() {
+            let account = &mut self.accounts[id];
+            let rate = account.rate;
+            let Some((shape, _)) = account.shape(now) else {
+                continue;
+            };
+            if let Some(leased) = &mut account.lease {
+                leased.lease.outage(now, rate, shape, down);
+                leases.touch(id as u32);
+            }
+        }
+        self.reconsider(now, wakes);
+    }
+
+    /// Refusals that the other processes are to hear of.
+    pub(crate) fn news(&mut self) -> Vec<Shut> {
+        let leases = self.leases.as_mut();
+        leases.map_or_else(Vec::new, |leases| std::mem::take(&mut leases.news))
+    }
+
+    /// Another process was refused.
+    pub(crate) fn shut(&mut self, now: Nanos, shut: Shut, wakes: &mut Vec<Waker>) {
+        let lane = self.lane_named(now, (shut.model, shut.api_key));
+        let gate = &mut self.lanes[lane as usize].gate;
+        let wait = shut.wait.min(MOST_SHUT);
+        if gate.shut_for(now).is_none_or(|left| left < wait) {
+            gate.refused(now, now, Some(wait), MOST_SHUT);
+            self.tick(now, wakes);
+        }
+    }
+
+    /// What another process has found of the lanes' gates can be told by the model and the key.
+    pub(super) fn tell_others(&mut self, now: Nanos, lane: u32) {
+        if self.leases.is_none() {
+            return;
+        }
+        let Lane { model, gate, .. } = &self.lanes[lane as usize];
+        let Some(wait) = gate.shut_for(now) else {
+            return;
+        };
+        let model = model.clone();
+        let mut keys = self.lane_of.iter();
+        let api_key = keys
+            .find(|&(_, &id)| id == lane)
+            .and_then(|((_, key), _)| *key);
+        if let Some(leases) = &mut self.leases {
+            leases.refused(Shut {
+                model,
+                api_key,
+                wait,
+            });
+        }
+    }
+
+    /// What is used of caps and would be lost with this process: their claims, as they are at the end.
+    pub(crate) fn last_claims(&mut self, now: Nanos) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for id in 0..self.accounts.len() {
+            let account = &mut self.accounts[id];
+            let rate = account.rate;
+            let Some((shape @ Shape::Cap { .. }, holding)) = account.shape(now) else {
+                continue;
+            };
+            if let Some(leased) = &mut account.lease {
+                let lease = leased.lease.id;
+                let wish = leased.lease.last(shape);
+                lines.extend(wish.map(|wish| Line {
+                    account: id as u32,
+                    lease,
+                    rate,
+                    shape,
+                    holding,
+                    wish,
+                }));
+            }
+        }
+        lines
+    }
+}

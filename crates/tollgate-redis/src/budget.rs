@@ -1,0 +1,104 @@
+//! The handle of a shared budget.
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tollgate_budget::{Acquire, Ask, Asking, Budget, BudgetStore, Charging, Keys};
+
+use crate::{
+    builder::RedisBudgetBuilder,
+    status::{Status, StoreSnapshot},
+};
+
+/// A [`Budget`] whose limits are shared by all processes that name the same one on the same server. See the
+/// [crate docs](crate).
+///
+/// It is used as a [`Budget`] is, and dereferences to one; its snapshot shows what this process uses.
+#[derive(Clone)]
+pub struct RedisBudget {
+    budget: Budget,
+    status: Arc<Mutex<Status>>,
+}
+
+impl RedisBudget {
+    pub(crate) fn new(budget: Budget, status: Arc<Mutex<Status>>) -> Self {
+        Self { budget, status }
+    }
+
+    /// A budget on the server at this address: `redis://[user:password@]host[:port][/db]`, `unix:///path`, or
+    /// `rediss://…` with the feature `rustls`. Redis from 6.2 on, Valkey from 7.2 on.
+    pub fn connect(url: impl Into<String>) -> RedisBudgetBuilder {
+        RedisBudgetBuilder::of(url.into())
+    }
+
+    /// A budget on the master that these sentinels name.
+    #[cfg(feature = "sentinel")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sentinel")))]
+    pub fn sentinels(
+        urls: impl IntoIterator<Item = impl Into<String>>,
+        master: impl Into<String>,
+    ) -> RedisBudgetBuilder {
+        RedisBudgetBuilder::of_sentinels(urls.into_iter().map(Into::into).collect(), master.into())
+    }
+
+    /// A budget on a cluster, of which these are some nodes. All keys of a budget are in one slot.
+    #[cfg(feature = "cluster")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cluster")))]
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisBudgetBuilder {
+        RedisBudgetBuilder::of_cluster(urls.into_iter().map(Into::into).collect())
+    }
+
+    /// The part of it that this process keeps.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The server, as this process sees it.
+    #[must_use]
+    pub fn store(&self) -> StoreSnapshot {
+        let seen = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        StoreSnapshot {
+            down: seen.down,
+            trips: seen.trips,
+            failures: seen.failures,
+            processes: seen.holders,
+            maxmemory_policy: seen.maxmemory_policy.clone(),
+        }
+    }
+}
+
+impl Deref for RedisBudget {
+    type Target = Budget;
+
+    fn deref(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+impl BudgetStore for RedisBudget {
+    type Acquire = Acquire;
+
+    fn acquire(&self, ask: Ask) -> Acquire {
+        self.budget.acquire(ask)
+    }
+
+    fn look(&self, keys: &mut Keys, asking: &Asking<'_>) {
+        self.budget.look(keys, asking);
+    }
+
+    fn charging(&self) -> Charging {
+        self.budget.charging()
+    }
+}
+
+impl fmt::Debug for RedisBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBudget")
+            .field("budget", &self.budget)
+            .field("store", &self.store())
+            .finish()
+    }
+}

@@ -1,0 +1,249 @@
+//! The settings of a shared budget.
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use redis::{Client, Script};
+use tokio::time::Instant;
+use tollgate_budget::{
+    Budget, BudgetBuilder, InvalidLimit, Limit, Scope,
+    leases::{LeaseTerms, Outage},
+};
+use tollgate_core::principal::Principal;
+
+use crate::{
+    budget::RedisBudget, driver::Driver, keys::Keys, remembered::Remembered, server::Place,
+    status::Status,
+};
+
+/// The settings of a [`RedisBudget`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct RedisBudgetBuilder {
+    place: Told,
+    name: Box<str>,
+    prefix: Box<str>,
+    settings: BudgetBuilder,
+    keyed: bool,
+    terms: LeaseTerms,
+    horizon: Duration,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Told {
+    Url(String),
+    #[cfg(feature = "sentinel")]
+    Sentinels(Vec<String>, String),
+    #[cfg(feature = "cluster")]
+    Cluster(Vec<String>),
+}
+
+impl RedisBudgetBuilder {
+    pub(crate) fn of(url: String) -> Self {
+        Self {
+            place: Told::Url(url),
+            name: "default".into(),
+            prefix: "tg".into(),
+            settings: Budget::builder(),
+            keyed: false,
+            terms: LeaseTerms::default(),
+            horizon: Duration::from_secs(2),
+            timeout: Duration::from_millis(100),
+        }
+    }
+
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn of_sentinels(urls: Vec<String>, master: String) -> Self {
+        let mut builder = Self::of(String::new());
+        builder.place = Told::Sentinels(urls, master);
+        builder
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn of_cluster(urls: Vec<String>) -> Self {
+        let mut builder = Self::of(String::new());
+        builder.place = Told::Cluster(urls);
+        builder
+    }
+
+    /// Whose limits these are, such as the organisation and the class of models: all processes that give the same name
+    /// share them. On the server there is a digest of it. Default: `"default"`.
+    pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// What all keys on the server begin with. Default: `"tg"`.
+    pub fn prefix(mut self, prefix: impl Into<Box<str>>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Adds a limit; all of them hold at once, and a request takes from all or from none.
+    pub fn limit(self, limit: Limit) -> Self {
+        self.limits([limit])
+    }
+
+    /// Adds limits.
+    pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        let limits: Vec<_> = limits.into_iter().collect();
+        self.keyed |= limits
+            .iter()
+            .any(|limit| !matches!(limit.whose(), Scope::Global | Scope::Model));
+        self.settings = self.settings.limits(limits);
+        self
+    }
+
+    /// The settings of the part of the budget that every process keeps: the queue, charging, prices and so on.
+    ///
+    /// Limits are told here and not there, or they would be kept by each process for itself.
+    pub fn settings(mut self, change: impl FnOnce(BudgetBuilder) -> BudgetBuilder) -> Self {
+        self.settings = change(self.settings);
+        self
+    }
+
+    /// How long units that were bought may be used. Default 1 s.
+    ///
+    /// Longer: fewer round trips, and more of the limit set apart, `hold` and [`spread`](Self::spread) of its rate: of a
+    /// bucket that much of its burst, once; of a window that part of the limit, always (1.8 % of a minute).
+    pub fn hold(mut self, hold: Duration) -> Self {
+        self.terms.hold = hold;
+        self
+    }
+
+    /// How far ahead units may be booked before they are there. Default 2 s; two holds or more.
+    pub fn horizon(mut self, horizon: Duration) -> Self {
+        self.horizon = horizon;
+        self
+    }
+
+    /// By how much the ways of two requests to the provider may differ. Default 100 ms.
+    pub fn spread(mut self, spread: Duration) -> Self {
+        self.terms.spread = spread;
+        self
+    }
+
+    /// The longest that a visit may take before the server counts as away. Default 100 ms.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What rates do without the server. Default: [`Outage::LocalShare`]`(1.0)`.
+    pub fn on_outage(mut self, outage: Outage) -> Self {
+        self.terms.rates = outage;
+        self
+    }
+
+    /// What limits of money and calendar caps do without the server. Default: [`Outage::FailClosed`].
+    pub fn caps_on_outage(mut self, outage: Outage) -> Self {
+        self.terms.caps = outage;
+        self
+    }
+
+    /// Makes the budget, and visits the server for the first time. A server that is not there is no error: it is tried
+    /// again, and meanwhile the budget does as [`on_outage`](Self::on_outage) says.
+    ///
+    /// Starts a task, which ends with the last handle of the budget.
+    ///
+    /// # Errors
+    ///
+    /// A limit, a setting or an address that cannot be; the text says which and why.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with time and I/O.
+    pub async fn build(self) -> Result<RedisBudget, InvalidStore> {
+        if self.keyed && !Principal::has_set_key() {
+            return Err(InvalidStore::from(
+                "limits for each user, tenant, tag or key need digests that are the same in all processes: call Principal::set_key first",
+            ));
+        }
+        if self.timeout < Duration::from_millis(1) || self.timeout > Duration::from_secs(10) {
+            return Err(InvalidStore::from("a visit may take from 1 ms to 10 s"));
+        }
+        if self.horizon < self.terms.hold {
+            return Err(InvalidStore::from(
+                "units are booked at least as far ahead as they are held",
+            ));
+        }
+        let place = match self.place {
+            Told::Url(url) => Place::One(Client::open(url).map_err(InvalidStore::address)?),
+            #[cfg(feature = "sentinel")]
+            Told::Sentinels(urls, master) => {
+                use redis::sentinel::{SentinelClient, SentinelServerType};
+                let client = SentinelClient::build(urls, master, None, SentinelServerType::Master);
+                let client = client.map_err(InvalidStore::address)?;
+                Place::Sentinel(Box::new(tokio::sync::Mutex::new(client)))
+            }
+            #[cfg(feature = "cluster")]
+            Told::Cluster(urls) => {
+                let client = redis::cluster::ClusterClient::new(urls);
+                Place::Cluster(client.map_err(InvalidStore::address)?)
+            }
+        };
+        let (budget, leases) = self.settings.leased(self.terms)?;
+        let status = Arc::new(Mutex::new(Status::default()));
+        let mut driver = Driver {
+            leases,
+            place,
+            keys: Keys::new(&self.prefix, &self.name),
+            script: Script::new(include_str!("trip.lua")),
+            timeout: self.timeout,
+            horizon: self.horizon,
+            spread: self.terms.spread,
+            status: Arc::clone(&status),
+            holder: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+            link: None,
+            checked: false,
+            epoch: 0,
+            visits: 0,
+            server_time: 0,
+            visited: Instant::now(),
+            number: 0,
+            remembered: Remembered::default(),
+            gates: Vec::new(),
+            failures: 0,
+            retry: None,
+        };
+        driver.begin().await;
+        driver.check().await;
+        tokio::spawn(driver.run());
+        Ok(RedisBudget::new(budget, status))
+    }
+}
+
+/// A shared budget that cannot be; the text says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidStore(Box<str>);
+
+impl InvalidStore {
+    /// Without the address, which may hold a password.
+    fn address(error: redis::RedisError) -> Self {
+        Self(format!("the server's address cannot be: {:?}", error.kind()).into())
+    }
+}
+
+impl From<&str> for InvalidStore {
+    fn from(why: &str) -> Self {
+        Self(why.into())
+    }
+}
+
+impl From<InvalidLimit> for InvalidStore {
+    fn from(why: InvalidLimit) -> Self {
+        Self(why.to_string().into())
+    }
+}
+
+impl fmt::Display for InvalidStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for InvalidStore {}

@@ -1,0 +1,355 @@
+//! The task that keeps a budget in step with its server.
+//!
+//! One visit at a time: what is due is asked and told together. The task ends when the budget, and all that it had
+//! admitted, is gone; the last visit tells what was used of caps.
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use redis::{RedisError, Script};
+use tokio::time::{Instant, timeout, timeout_at};
+use tollgate_budget::leases::{Gated, Grant, Leases, Order};
+use tollgate_core::{clock::wall, principal::Principal};
+
+use crate::{
+    keys::Keys,
+    remembered::Remembered,
+    server::{Link, Place, trouble},
+    status::{Status, TARGET},
+    trip::{Answer, Granted, Line, Trip, grain},
+};
+
+/// How long after a failure the server is tried again: at first, and at most.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const MOST_RETRY: Duration = Duration::from_millis(1000);
+/// A process shows itself so often, and hears of gates, also while it asks for nothing.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Limits in one visit that only tells what is remembered.
+const TELL: usize = 64;
+
+pub(crate) struct Driver {
+    pub(crate) leases: Leases,
+    pub(crate) place: Place,
+    pub(crate) keys: Keys,
+    pub(crate) script: Script,
+    pub(crate) timeout: Duration,
+    pub(crate) horizon: Duration,
+    pub(crate) spread: Duration,
+    pub(crate) status: Arc<Mutex<Status>>,
+    pub(crate) holder: String,
+    pub(crate) link: Option<Link>,
+    pub(crate) checked: bool,
+    pub(crate) epoch: i64,
+    pub(crate) visits: i64,
+    pub(crate) server_time: i64,
+    pub(crate) visited: Instant,
+    pub(crate) number: u64,
+    pub(crate) remembered: Remembered,
+    /// Refusals that no visit has told yet.
+    pub(crate) gates: Vec<Gated>,
+    /// Failures in a row, and when to try again.
+    pub(crate) failures: u32,
+    pub(crate) retry: Option<Instant>,
+}
+
+/// Why a visit failed.
+enum Failure {
+    Late,
+    Server(RedisError),
+    /// It loses its state faster than it is told.
+    Restless,
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl Failure {
+    fn text(&self) -> &'static str {
+        match self {
+            Self::Late => "it does not answer in time",
+            Self::Server(error) => trouble(error),
+            Self::Restless => "it loses its state again and again",
+        }
+    }
+}
+
+impl Driver {
+    /// The first visit: the server is known, or known to be away, before the first request comes.
+    pub(crate) async fn begin(&mut self) {
+        self.visit(Vec::new(), false).await;
+    }
+
+    pub(crate) async fn run(mut self) {
+        while let Some(todo) = self.leases.collect() {
+            self.gates.extend(todo.gated);
+            self.gates.truncate(16);
+            let now = Instant::now();
+            let waits = self.retry.is_some_and(|at| at > now);
+            let beat = self.visited + HEARTBEAT <= now;
+            let news = !self.gates.is_empty() || self.retry.is_some();
+            if waits {
+                for order in &todo.orders {
+                    self.leases.failed(order);
+                }
+            } else if news || beat || !todo.orders.is_empty() {
+                self.visit(todo.orders, false).await;
+                // Something may be due by now.
+                continue;
+            }
+            let beat = self.visited + HEARTBEAT;
+            let until = match (self.retry, todo.due) {
+                (Some(at), _) => at,
+                (None, Some(due)) => due.min(beat),
+                (None, None) => beat,
+            };
+            let _ = timeout_at(until, self.leases.rings()).await;
+        }
+        let last = self.leases.last();
+        if self.retry.is_none() {
+            self.visit(last, true).await;
+        }
+    }
+
+    async fn visit(&mut self, orders: Vec<Order>, bye: bool) {
+        let named: Vec<_> = orders
+            .iter()
+            .map(|order| (Keys::limit(order), Line::new(order, self.spread)))
+            .collect();
+        let gates = std::mem::take(&mut self.gates);
+        let asked = Instant::now();
+        let late = self.timeout;
+        let done = match timeout(late, self.ask(&named, &gates, bye)).await {
+            Ok(done) => done,
+            Err(_) => Err(Failure::Late),
+        };
+        match done {
+            Ok(answer) => {
+                self.is_up();
+                self.take(&orders, &named, &answer, asked);
+            }
+            Err(failure) => {
+                self.gates = gates;
+                // First of all, or who waits would ask again.
+                self.is_down(&failure);
+                for order in &orders {
+                    self.leases.failed(order);
+                }
+            }
+        }
+    }
+
+    /// Asks, and tells what is remembered if that is asked for.
+    async fn ask(
+        &mut self,
+        named: &[(String, Line)],
+        gates: &[Gated],
+        bye: bool,
+    ) -> Result<Answer, Failure> {
+        if self.link.is_none() {
+            self.link = Some(self.place.link(self.timeout).await?);
+        }
+        for _ in 0..3 {
+            let answer = self.send(named, gates, 0, bye).await?;
+            if !answer.remember {
+                return Ok(answer);
+            }
+            tracing::info!(target: TARGET, "the server has lost some of its state; it is told what this process knows");
+            let told = self.remembered.told(answer.since);
+            // Also with nothing to tell: this epoch is known then.
+            let mut parts = told.chunks(TELL);
+            let mut part = parts.next().unwrap_or_default();
+            loop {
+                let heard = self.send(part, &[], answer.epoch, false).await?;
+                if heard.remember {
+                    break;
+                }
+                match parts.next() {
+                    Some(next) => part = next,
+                    None => {
+                        self.heard(&heard);
+                        break;
+                    }
+                }
+            }
+        }
+        Err(Failure::Restless)
+    }
+
+    async fn send(
+        &mut self,
+        named: &[(String, Line)],
+        gates: &[Gated],
+        adopts: i64,
+        bye: bool,
+    ) -> Result<Answer, Failure> {
+        self.number += 1;
+        let passed = self.visited.elapsed().as_micros();
+        let wall = wall().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let trip = Trip {
+            h: &self.holder,
+            e: self.epoch,
+            n: self.visits,
+            t: self.server_time,
+            p: u64::try_from(passed).unwrap_or(u64::MAX).min(1 << 50),
+            a: adopts,
+            s: self.number,
+            wall: wall.map_or(0, |wall| u64::try_from(wall.as_micros()).unwrap_or(0)),
+            horizon: u64::try_from(self.horizon.as_micros()).unwrap_or(0),
+            bye,
+            g: gates
+                .iter()
+                .map(|gate| (lane(gate), micros(gate.wait)))
+                .collect(),
+            o: named.iter().map(|(_, line)| line.clone()).collect(),
+        };
+        let keys = self.keys.of(named.iter().map(|(name, _)| &**name));
+        let Some(link) = &mut self.link else {
+            return Err(Failure::Late);
+        };
+        let answer = link.visit(&self.script, &keys, &trip).await?;
+        self.lock().trips += 1;
+        if answer.remember || adopts != 0 {
+            return Ok(answer);
+        }
+        self.heard(&answer);
+        Ok(answer)
+    }
+
+    fn heard(&mut self, answer: &Answer) {
+        self.epoch = answer.epoch;
+        self.visits = answer.visits;
+        self.server_time = answer.now;
+        self.visited = Instant::now();
+    }
+
+    fn take(
+        &mut self,
+        orders: &[Order],
+        named: &[(String, Line)],
+        answer: &Answer,
+        asked: Instant,
+    ) {
+        for gate in &answer.gates {
+            if let Some(gated) = gated(&gate.0, gate.1) {
+                self.leases.shut(&gated);
+            }
+        }
+        let now = Instant::now();
+        let mut parts = answer.granted.iter();
+        for (order, (name, line)) in orders.iter().zip(named) {
+            let Some(part) = parts.next() else {
+                self.leases.failed(order);
+                continue;
+            };
+            self.remembered.granted(name, line, part, answer.now);
+            let mut status = self.lock();
+            status.holders = status.holders.max(part.holders);
+            drop(status);
+            self.leases.granted(order, grant(order, part, asked, now));
+        }
+    }
+
+    fn is_up(&mut self) {
+        self.failures = 0;
+        self.retry = None;
+        let was_down = {
+            let mut status = self.lock();
+            status.down.take().is_some()
+        };
+        if was_down {
+            tracing::info!(target: TARGET, "the shared budget's server is back");
+            self.leases.outage(false);
+        }
+    }
+
+    fn is_down(&mut self, failure: &Failure) {
+        self.link = None;
+        let wait = FIRST_RETRY
+            .saturating_mul(1 << self.failures.min(8))
+            .min(MOST_RETRY);
+        self.failures = self.failures.saturating_add(1);
+        // Many processes lose it at the same time.
+        self.retry = Some(Instant::now() + wait.mul_f64(0.75 + fastrand::f64() / 4.0));
+        let was_up = {
+            let mut status = self.lock();
+            status.failures += 1;
+            status.down.replace(failure.text()).is_none()
+        };
+        if was_up {
+            tracing::warn!(target: TARGET, { tollgate.reason = failure.text() }, "the shared budget's server is not to be had");
+            self.leases.outage(true);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks once what the server does when its memory is full.
+    pub(crate) async fn check(&mut self) {
+        if std::mem::replace(&mut self.checked, true) {
+            return;
+        }
+        let Some(link) = &mut self.link else {
+            self.checked = false;
+            return;
+        };
+        let Ok(policy) = timeout(self.timeout, link.maxmemory_policy()).await else {
+            return;
+        };
+        if let Some(policy) = policy {
+            if policy != "noeviction" {
+                tracing::warn!(
+                    target: TARGET,
+                    { tollgate.maxmemory_policy = policy },
+                    "the server may evict the budget's state when its memory is full; set maxmemory-policy to noeviction",
+                );
+            }
+            self.lock().maxmemory_policy = Some(policy.into());
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros())
+        .unwrap_or(u64::MAX)
+        .min(1 << 50)
+}
+
+/// Units may be used from the server's date on, and the answer may have been on its way since then; they end a hold
+/// after the date, and the question may have been on its way until then.
+fn grant(order: &Order, part: &Granted, asked: Instant, now: Instant) -> Grant {
+    let mut grant = Grant::default();
+    grant.units = part.units.saturating_mul(grain(order.amount));
+    grant.usable = Some((now + part.wait, asked + part.wait + order.hold));
+    grant.date = part.date;
+    grant.back = (!part.back.is_zero()).then(|| now + part.back);
+    grant.share = (part.share > 0.0).then(|| part.share * grain(order.amount) as f64);
+    grant.holders = part.holders;
+    grant
+}
+
+/// A gate's name on the server: the key's digest, and the model.
+fn lane(gated: &Gated) -> String {
+    let key = gated.api_key.map(|key| key.to_string()).unwrap_or_default();
+    match &gated.model {
+        Some(model) => format!("{key}/{model}"),
+        None => key,
+    }
+}
+
+fn gated(lane: &str, wait: Duration) -> Option<Gated> {
+    let (key, model) = match lane.split_once('/') {
+        Some((key, model)) => (key, Some(model.into())),
+        None => (lane, None),
+    };
+    let key = match key {
+        "" => None,
+        key => Some(Principal::from_digest(u64::from_str_radix(key, 16).ok()?)),
+    };
+    Some(Gated::new(model, key, wait))
+}

@@ -1,0 +1,69 @@
+//! Several budgets on one real server.
+mod support;
+
+use std::time::Duration;
+
+use support::{Server, budget, send};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tollgate_budget::{Enforcement, Limit};
+
+fn bucket(requests: u64) -> Limit {
+    Limit::requests(requests)
+        .per_minute()
+        .enforcement(Enforcement::Bucket { burst: None })
+        .named("it")
+}
+
+/// Sends as much as goes in that time.
+async fn sends_in(budget: &tollgate_redis::RedisBudget, time: Duration) -> u64 {
+    let end = Instant::now() + time;
+    let one = || async {
+        let mut sent = 0;
+        while let Ok(Ok(())) = timeout_at(end, send(budget, 1)).await {
+            sent += 1;
+        }
+        sent
+    };
+    let all = futures_util::future::join_all((0..100).map(|_| one())).await;
+    all.into_iter().sum()
+}
+
+// T34
+#[tokio::test]
+async fn two_processes_together_send_what_the_limit_allows_and_each_has_its_share() {
+    let server = Server::start().await;
+    let make = || {
+        budget(&server)
+            .hold(Duration::from_millis(200))
+            .limit(bucket(30_000))
+            .build()
+    };
+    let (one, two) = (make().await.unwrap(), make().await.unwrap());
+    let time = Duration::from_secs(3);
+    let (first, second) = tokio::join!(sends_in(&one, time), sends_in(&two, time));
+    let all = first + second;
+    // 500 a second; nobody knows the state, so the burst counts as spent.
+    assert!((1400..=1520).contains(&all), "{first} + {second}");
+    assert!(first.min(second) * 100 >= all * 45, "{first} + {second}");
+    assert!(one.store().trips < 60, "{}", one.store().trips);
+}
+
+#[tokio::test]
+async fn the_task_ends_with_the_last_handle() {
+    let server = Server::start().await;
+    let one = budget(&server).limit(bucket(600)).build().await.unwrap();
+    send(&one, 1).await.unwrap();
+    let clients = || async { server.run::<String>("CLIENT LIST").await.lines().count() };
+    let before = clients().await;
+    let other = one.clone();
+    drop(one);
+    send(&other, 1).await.unwrap();
+    drop(other);
+    timeout(Duration::from_secs(5), async {
+        while clients().await >= before {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
