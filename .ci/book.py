@@ -1,5 +1,6 @@
 """Checks the book: links and anchors resolve, every page is in the summary, events and metrics are in the chapter on operations,
-features in the README, every test that the contract names exists and no id is twice."""
+features in the README, examples in their chapter; all Rust code is compiled; every test that the contract names exists and no id is
+twice."""
 import pathlib
 import re
 import sys
@@ -48,8 +49,23 @@ for page in ("README.md", "crates/tollgate/src/lib.rs"):
         if feature != "default" and f"| `{feature}` |" not in root.joinpath(page).read_text():
             problems.append(f"{page} does not name the feature {feature!r}")
 
+examples = docs.joinpath("examples.md").read_text()
+for manifest in (root / "examples").rglob("Cargo.toml"):
+    for example in tomllib.loads(manifest.read_text()).get("example", []):
+        if f"| `{example['name']}` |" not in examples:
+            problems.append(f"docs/examples.md does not name the example {example['name']}")
+
 sources = [p for folder in ("crates", "tests", "examples") for p in (root / folder).rglob("*.rs")]
 code = "\n".join(p.read_text() for p in sources)
+for page in pages + [root / "README.md", *root.glob("crates/*/README.md")]:
+    blocks = re.findall(r"^```rust([^\n]*)\n(.*?)^```", page.read_text(), re.M | re.S)
+    if any(kind != ",ignore" for kind, _ in blocks) and not re.search(r'include_str!\("[./]*%s"\)' % re.escape(
+            page.relative_to(page.parent if page.parent.parent.name == "crates" else root).as_posix()), code):
+        problems.append(f"{page.relative_to(root)}: its code is not compiled")
+    for kind, text in blocks:
+        if "ignore" in kind and not text.startswith("// Not compiled"):
+            problems.append(f"{page.relative_to(root)}: a block is left out without a reason")
+
 contract = docs.joinpath("contract.md").read_text()
 rows = re.findall(r"^\| ([RTFUXL]\d\d) \|.*\| (.*) \|$", contract, re.M)
 for case, tests in rows:

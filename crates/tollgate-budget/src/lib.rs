@@ -102,8 +102,9 @@
 //! A limit of 500 a minute may be a bucket that refills all the time, a window that rolls or one that starts anew; for
 //! the first the best client sends twice the limit in the first minute, for the others that is ruin. By default a
 //! limit is taken for a rolling window, which is safe under all of them, until the `reset` of a few answers proves a
-//! bucket ([`Enforcement::Auto`]). At first only sixteen requests are sent, until an answer has come, or a twentieth of
-//! the period (3 s at most) has passed: limits that are wrong, or used up by somebody else, show in it.
+//! bucket ([`Enforcement::Auto`]). At first only sixteen requests are in flight, then by and by more, and no more than half of
+//! a limit is used, until an answer has come, or a twentieth of the period (3 s at most) has passed: limits that are wrong, or
+//! used up by somebody else, show in it.
 //!
 //! A provider counts a request when it *arrives*. Our log is dated by arrivals too, as near as they can be known: from
 //! the answer's own time less the time that the provider says it worked.
