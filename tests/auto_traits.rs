@@ -1,9 +1,15 @@
 //! `Clone`, `Send`, `Sync`, `Unpin` and `'static` flow through the layers and are not demanded.
 use std::{convert::Infallible, fmt::Debug, rc::Rc};
 
+use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
+use hyper_util::{
+    client::legacy::{self, Client},
+    rt::TokioExecutor,
+};
+use tollgate_reqwest::v0_13::HttpService;
 use tollgate_tests::{Layers, chat, every_order, layer, send};
 use tower::{Service, ServiceBuilder, service_fn};
 
@@ -84,6 +90,42 @@ async fn a_borrowed_inner_service_will_do() {
             empty::<Full<Bytes>>(request).await
         }));
     let _answered = send(stack, chat("model-a")).await;
+}
+
+/// A service as a client or a server wants one, over a body of type `B`.
+fn serves<B, E, S>(_: S)
+where
+    S: Service<Request<B>, Error = E, Future: Send + 'static> + Clone + Send + Sync + 'static,
+{
+}
+
+macro_rules! stands {
+    ($name:ident: $a:ident $b:ident $c:ident $d:ident) => {{
+        let layers = Layers::new();
+        let stack = || {
+            ServiceBuilder::new()
+                .layer(layer!($a, layers))
+                .layer(layer!($b, layers))
+                .layer(layer!($c, layers))
+                .layer(layer!($d, layers))
+        };
+        let hyper = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        serves::<Full<Bytes>, legacy::Error, _>(stack().service(hyper));
+        let gateway = Client::builder(TokioExecutor::new()).build_http::<Body>();
+        serves::<Body, legacy::Error, _>(stack().service(gateway));
+        let reqwest = HttpService::new(reqwest::Client::new());
+        serves::<reqwest::Body, reqwest::Error, _>(stack().service(reqwest));
+        // Asks for all that a server needs by itself.
+        let _server: Router = Router::new()
+            .route("/", get(|| async {}))
+            .layer(stack().into_inner());
+    }};
+}
+
+// X05
+#[tokio::test]
+async fn every_order_stands_over_hyper_and_reqwest_and_in_an_axum_server() {
+    every_order!(stands);
 }
 
 fn shared<T: Clone + Debug + Send + Sync + Unpin + 'static>() {}
