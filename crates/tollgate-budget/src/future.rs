@@ -239,7 +239,7 @@ impl Asked {
         let wall = clock::wall();
         let verdict = match response.extensions().get::<Verdict>() {
             Some(verdict) if verdict.status == status => verdict.clone(),
-            _ => judge(self.endpoint, status, response.headers(), None, wall),
+            _ => judge(status, response.headers(), None, wall),
         };
         let limits = limits::from_headers(response.headers(), wall);
         let refusal = match &verdict.outcome {

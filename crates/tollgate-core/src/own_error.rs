@@ -117,7 +117,6 @@ mod tests {
             let status = StatusCode::TOO_MANY_REQUESTS;
             let said = respond(endpoint, status, "budget_exhausted", "used up", |body| body);
             let verdict = judge(
-                endpoint,
                 status,
                 said.headers(),
                 Some(said.body()),

@@ -312,13 +312,7 @@ fn passed<RB: Body>(
     let status = response.status();
     let verdict = match TimedOut::of(&response) {
         Some(timed_out) => Verdict::timeout(timed_out.what),
-        None => judge(
-            known.endpoint,
-            status,
-            response.headers(),
-            None,
-            clock::wall(),
-        ),
+        None => judge(status, response.headers(), None, clock::wall()),
     };
     if let Some(mut patience) = known.patience.take() {
         patience.head();

@@ -10,15 +10,13 @@ use tokio::time::sleep;
 use tollgate_core::wire::{
     limits::{self, Dimension, ResetKind},
     outcome::{ErrorClass, Outcome, judge},
-    prompt::Endpoint,
 };
 use tollgate_sim::{Enforcement, Fault, SimLimit, SimProvider, Unit};
 
 const BUCKET: Enforcement = Enforcement::Bucket { burst: None };
 
-fn verdict(endpoint: Endpoint, answer: &Answer) -> tollgate_core::wire::outcome::Verdict {
+fn verdict(answer: &Answer) -> tollgate_core::wire::outcome::Verdict {
     judge(
-        endpoint,
         answer.status,
         &answer.headers,
         Some(&answer.body),
@@ -108,7 +106,7 @@ async fn an_openai_refusal_states_its_wait_in_headers_and_text() {
         retry_after,
         never_fits,
         ..
-    } = verdict(Endpoint::ChatCompletions, &refused).outcome
+    } = verdict(&refused).outcome
     else {
         panic!("not a rate limit");
     };
@@ -182,7 +180,7 @@ async fn anthropic_headers_and_refusals_parse() {
     assert_eq!(never.header("retry-after"), None);
     let text = never.json()["error"]["message"].to_string();
     assert!(text.contains("40,000 input tokens per minute"), "{text}");
-    let outcome = verdict(Endpoint::AnthropicMessages, &never).outcome;
+    let outcome = verdict(&never).outcome;
     assert!(
         matches!(
             outcome,
@@ -212,46 +210,19 @@ async fn every_error_is_read_as_what_it_is() {
     let broken = http::Request::post("/v1/chat/completions")
         .body("{\"model".to_owned().into())
         .unwrap();
-    for (request, endpoint, status, class) in [
-        (
-            keyed(chat(0, 1), "sk-bad"),
-            Endpoint::ChatCompletions,
-            401,
-            ErrorClass::Auth,
-        ),
-        (
-            good(chat_of("gone", 0, 1)),
-            Endpoint::ChatCompletions,
-            404,
-            ErrorClass::ModelNotFound,
-        ),
-        (
-            good(chat(8_000, 1)),
-            Endpoint::ChatCompletions,
-            400,
-            ErrorClass::ContextLength,
-        ),
-        (
-            good(chat(400, 950)),
-            Endpoint::ChatCompletions,
-            400,
-            ErrorClass::ContextLength,
-        ),
-        (
-            good(broken),
-            Endpoint::ChatCompletions,
-            400,
-            ErrorClass::InvalidRequest,
-        ),
+    for (request, status, class) in [
+        (keyed(chat(0, 1), "sk-bad"), 401, ErrorClass::Auth),
+        (good(chat_of("gone", 0, 1)), 404, ErrorClass::ModelNotFound),
+        (good(chat(8_000, 1)), 400, ErrorClass::ContextLength),
+        (good(chat(400, 950)), 400, ErrorClass::ContextLength),
+        (good(broken), 400, ErrorClass::InvalidRequest),
         (
             good(messages(8_000, 1, false)),
-            Endpoint::AnthropicMessages,
             400,
             ErrorClass::ContextLength,
         ),
         (
             good(responses(2_000, false)),
-            Endpoint::Responses,
             400,
             ErrorClass::ContextLength,
         ),
@@ -260,7 +231,6 @@ async fn every_error_is_read_as_what_it_is() {
                 "/v1/responses",
                 &serde_json::json!({"model": "gone", "input": "x"}),
             )),
-            Endpoint::Responses,
             400,
             ErrorClass::ModelNotFound,
         ),
@@ -269,7 +239,6 @@ async fn every_error_is_read_as_what_it_is() {
                 "/v1/messages",
                 &serde_json::json!({"model": "gone", "max_tokens": 1, "messages": []}),
             )),
-            Endpoint::AnthropicMessages,
             404,
             ErrorClass::ModelNotFound,
         ),
@@ -278,7 +247,6 @@ async fn every_error_is_read_as_what_it_is() {
                 "/v1/messages",
                 &serde_json::json!({"model": "claude-test", "messages": []}),
             )),
-            Endpoint::AnthropicMessages,
             400,
             ErrorClass::InvalidRequest,
         ),
@@ -287,7 +255,7 @@ async fn every_error_is_read_as_what_it_is() {
         let answer = ask(&provider, request).await;
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
         assert_eq!(
-            verdict(endpoint, &answer).class,
+            verdict(&answer).class,
             Some(class),
             "{what}: {}",
             answer.text()
@@ -320,7 +288,7 @@ async fn every_scripted_error_is_read_as_what_it_is() {
             .script([fault.clone()])
             .build();
         let answer = ask(&provider, chat(0, 1)).await;
-        let verdict = verdict(Endpoint::ChatCompletions, &answer);
+        let verdict = verdict(&answer);
         assert_eq!(verdict.class, Some(class), "{fault:?}: {}", answer.text());
         let account = provider.account();
         assert_eq!(
@@ -346,7 +314,7 @@ async fn every_scripted_error_is_read_as_what_it_is() {
     ] {
         let provider = SimProvider::builder().script([fault.clone()]).build();
         let answer = ask(&provider, messages(10, 10, false)).await;
-        let verdict = verdict(Endpoint::AnthropicMessages, &answer);
+        let verdict = verdict(&answer);
         assert_eq!(verdict.class, Some(class), "{fault:?}: {}", answer.text());
     }
 }

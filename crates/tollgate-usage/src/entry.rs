@@ -146,15 +146,7 @@ impl Entry {
         let judged = response.extensions().get::<Verdict>();
         let judged = judged.filter(|verdict| verdict.status == status).cloned();
         self.judged = judged.is_some();
-        self.verdict = judged.or_else(|| {
-            Some(judge(
-                record.endpoint,
-                status,
-                response.headers(),
-                None,
-                now,
-            ))
-        });
+        self.verdict = judged.or_else(|| Some(judge(status, response.headers(), None, now)));
         if response.extensions().get::<Call>().is_none() {
             response.extensions_mut().insert(self.call.clone());
         }

@@ -27,9 +27,9 @@ pub(super) enum Goal {
     /// Known already, from a layer further in.
     Known(Verdict),
     /// Known from the head.
-    Head(Endpoint),
+    Head,
     /// Read an error's document.
-    Document { endpoint: Endpoint, cap: usize },
+    Document { cap: usize },
     /// Read on until content begins.
     Content {
         reader: Box<AnswerReader>,
@@ -67,13 +67,13 @@ impl Goal {
             Some(facts) if Refused::of(response).is_none() => {
                 Self::needed(response, facts, endpoint, policy)
             }
-            _ => Self::Head(endpoint),
+            _ => Self::Head,
         };
         let looked = response.extensions().get::<LookedInto>();
         // One that was found in the head alone does not tell what the body says, nor one that was
         // found in a stream's beginning how it ends.
         let enough = match &needed {
-            Self::Head(_) => true,
+            Self::Head => true,
             Self::Whole { .. } => looked.is_some_and(|looked| looked.to_its_end),
             _ => looked.is_some(),
         };
@@ -92,13 +92,12 @@ impl Goal {
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
             return Self::Document {
-                endpoint,
                 cap: policy.error_cap,
             };
         }
         let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
         if !status.is_success() || bodiless || !holdable(endpoint) || facts.background {
-            return Self::Head(endpoint);
+            return Self::Head;
         }
         let reader = || Box::new(AnswerReader::new(endpoint, status, response.headers()));
         let stream = facts.stream || is_event_stream(response.headers());
@@ -119,15 +118,15 @@ impl Goal {
                 reader: reader(),
                 cap: policy.stream_cap,
             },
-            _ => Self::Head(endpoint),
+            _ => Self::Head,
         }
     }
 
     /// Takes a data frame; `held` is the length of all frames with this one. True if enough was seen.
     pub(super) fn take(&mut self, data: &Bytes, held: usize) -> bool {
         match self {
-            Self::Known(_) | Self::Head(_) => true,
-            Self::Document { cap, .. } => held >= *cap,
+            Self::Known(_) | Self::Head => true,
+            Self::Document { cap } => held >= *cap,
             Self::Content { reader, cap } => {
                 let before = held - data.len();
                 let mut rest = data.slice(..data.len().min(*cap - before));
@@ -169,21 +168,12 @@ impl Goal {
         front: &VecDeque<Frame<Bytes>>,
         seen: &Seen<E>,
     ) -> Verdict {
-        let judged = |endpoint, document: Option<&[u8]>| {
-            judge(
-                endpoint,
-                parts.status,
-                &parts.headers,
-                document,
-                clock::wall(),
-            )
-        };
+        let judged =
+            |document: Option<&[u8]>| judge(parts.status, &parts.headers, document, clock::wall());
         let (reader, validate) = match self {
             Self::Known(verdict) => return verdict.clone(),
-            Self::Head(endpoint) => return judged(*endpoint, None),
-            Self::Document { endpoint, cap } => {
-                return judged(*endpoint, Some(&document(front, *cap)));
-            }
+            Self::Head => return judged(None),
+            Self::Document { cap } => return judged(Some(&document(front, *cap))),
             Self::Content { reader, .. } => (reader, None),
             Self::Whole {
                 reader, validate, ..
@@ -222,7 +212,7 @@ impl Goal {
 
     /// Whether the body is looked into.
     pub(super) fn looks(&self) -> bool {
-        !matches!(self, Self::Known(_) | Self::Head(_))
+        !matches!(self, Self::Known(_) | Self::Head)
     }
 
     /// What is left for a layer further out.

@@ -20,12 +20,11 @@
 //! ```
 //! use std::time::{Duration, SystemTime};
 //! use http::{HeaderMap, StatusCode};
-//! use tollgate_core::wire::{outcome::{Outcome, SameModel, judge}, prompt::Endpoint};
+//! use tollgate_core::wire::{outcome::{Outcome, SameModel, judge}};
 //!
 //! // Google states its wait in the body only.
 //! let body = br#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"Please retry in 18.4s."}}"#;
 //! let verdict = judge(
-//!     Endpoint::GenerateContent,
 //!     StatusCode::TOO_MANY_REQUESTS,
 //!     &HeaderMap::new(),
 //!     Some(body),

@@ -7,7 +7,6 @@ use super::{
     answer::WireError,
     error::{self, Head},
     limits::Dimension,
-    prompt::Endpoint,
     retry_after::{self, RetryAfter},
 };
 
@@ -300,13 +299,11 @@ impl Verdict {
 /// decides. `now` is used only when the answer has no `Date` of its own.
 #[must_use]
 pub fn judge(
-    endpoint: Endpoint,
     status: StatusCode,
     headers: &HeaderMap,
     body: Option<&[u8]>,
     now: SystemTime,
 ) -> Verdict {
-    let _ = endpoint;
     let failed = status.as_u16() >= 400;
     let head = Head {
         status,

@@ -26,17 +26,7 @@ fn core(limits: impl IntoIterator<Item = Limit>, settings: impl FnOnce(&mut Boun
 }
 
 fn of(user: u64, tokens: u64) -> Arrival {
-    Arrival {
-        cost: Cost::request().tokens(tokens, 0),
-        model: None,
-        principal: Some(Principal::from_digest(user)),
-        keys: None,
-        weight: 4,
-        until: NEVER,
-        bytes: 10,
-        settles: false,
-        allowed: Vec::new(),
-    }
+    tests::arrival(tokens, user)
 }
 
 fn for_model(model: &str) -> Arrival {

@@ -52,7 +52,7 @@ fn core_of(limits: &[Limit], queue_len: usize) -> Core {
     )
 }
 
-fn arrival(tokens: u64, user: u64) -> Arrival {
+pub(super) fn arrival(tokens: u64, user: u64) -> Arrival {
     Arrival {
         cost: Cost::request().tokens(tokens, 0),
         model: None,

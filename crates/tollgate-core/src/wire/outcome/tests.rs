@@ -14,7 +14,6 @@ fn verdict(status: u16, headers: &[(&str, &str)], body: Option<&str>) -> Verdict
         })
         .collect();
     judge(
-        Endpoint::ChatCompletions,
         StatusCode::from_u16(status).unwrap(),
         &headers,
         body.map(str::as_bytes),
