@@ -1,12 +1,14 @@
 //! Answers of the gateway's own, and what it adds to those of others.
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tollgate::{
-    call::Attempt, extensions::ServedBy, own_error, price::Cost, wire::prompt::Endpoint,
+    body::Replay, call::Attempt, extensions::ServedBy, own_error, price::Cost,
+    wire::prompt::Endpoint,
 };
 
 use crate::headers::say;
@@ -37,27 +39,34 @@ pub fn error(
     answer
 }
 
-/// Reads a document to its end, if its length is known and small, so that its cost is known when its head goes out. A
-/// retry inside has mostly done so already. Streams pass as they come.
+/// Reads a document to its end, so that its cost is known when its head goes out, and one that breaks is an error and not
+/// a broken answer. A retry inside has mostly done so already. Streams, and documents that turn out to be large, pass as
+/// they come.
 ///
 /// # Errors
 ///
 /// If it breaks; nothing of it was sent on.
-pub async fn whole(answer: Response<Body>) -> Result<Response<Body>, axum::Error> {
+pub async fn whole(answer: Response<Body>, stream: bool) -> Result<Response<Body>, axum::Error> {
     let json = answer.headers().get(header::CONTENT_TYPE);
     let json = json.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let small = answer
-        .body()
-        .size_hint()
-        .exact()
-        .is_some_and(|length| length <= WHOLE);
-    if !json || !small || answer.body().is_end_stream() {
+    let large = answer.body().size_hint().lower() > WHOLE;
+    if stream || !json || large || answer.body().is_end_stream() {
         return Ok(answer);
     }
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await?;
-    // Trailers of a document have no meaning to anybody here.
-    Ok(Response::from_parts(head, Body::from(body.to_bytes())))
+    let (head, mut body) = answer.into_parts();
+    let mut frames = VecDeque::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame?;
+        length += frame.data_ref().map_or(0, Bytes::len) as u64;
+        frames.push_back(frame);
+        if length > WHOLE {
+            let body = Body::new(Replay::peeked(frames, body));
+            return Ok(Response::from_parts(head, body));
+        }
+    }
+    let body = Body::new(Replay::<Body>::buffered(frames, None));
+    Ok(Response::from_parts(head, body))
 }
 
 /// Says what became of the call: how many attempts, who served, how long it waited here, what it cost.

@@ -158,6 +158,7 @@ async fn call(
             "The path is none",
         ));
     };
+    let stream = facts.stream;
     let same = uri.path() == parts.uri.path();
     parts.uri = uri;
     parts.version = http::Version::HTTP_11;
@@ -182,7 +183,7 @@ async fn call(
         tracing::debug!(error = %causes(&error), "no answer");
         unreachable("The provider could not be reached, or went away before it answered")
     })?;
-    let mut answered = answer::whole(answered).await.map_err(|error| {
+    let mut answered = answer::whole(answered, stream).await.map_err(|error| {
         tracing::debug!(error = %causes(&error), "the answer broke");
         unreachable("The provider's answer broke in its middle")
     })?;

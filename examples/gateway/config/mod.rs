@@ -17,6 +17,8 @@ mod error;
 mod file;
 mod limits;
 mod targets;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use self::{

@@ -1,3 +1,8 @@
 //! Calls through a gateway on sockets, against the simulated provider.
 mod basics;
+mod chains;
 mod common;
+mod pages;
+#[cfg(target_os = "linux")]
+mod process;
+mod upstream;
