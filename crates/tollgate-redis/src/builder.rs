@@ -204,6 +204,8 @@ impl RedisBudgetBuilder {
             visits: 0,
             server_time: 0,
             visited: Instant::now(),
+            took: Duration::ZERO,
+            granted: None,
             number: 0,
             remembered: Remembered::default(),
             gates: Vec::new(),

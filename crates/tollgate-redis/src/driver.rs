@@ -25,6 +25,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 const MOST_RETRY: Duration = Duration::from_millis(1000);
 /// A process shows itself so often, and hears of gates, also while it asks for nothing.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// And so often while it may be needed to tell what it was granted lately.
+const LIVELY: Duration = Duration::from_secs(1);
+/// The least by which two clocks may seem to differ.
+const DRIFT: Duration = Duration::from_millis(10);
 /// Limits in one visit that only tells what is remembered.
 const TELL: usize = 64;
 
@@ -43,7 +47,10 @@ pub(crate) struct Driver {
     pub(crate) epoch: i64,
     pub(crate) visits: i64,
     pub(crate) server_time: i64,
+    /// When it was visited last, how long that took, and when units were granted last.
     pub(crate) visited: Instant,
+    pub(crate) took: Duration,
+    pub(crate) granted: Option<Instant>,
     pub(crate) number: u64,
     pub(crate) remembered: Remembered,
     /// Refusals that no visit has told yet.
@@ -89,18 +96,19 @@ impl Driver {
             self.gates.truncate(16);
             let now = Instant::now();
             let waits = self.retry.is_some_and(|at| at > now);
-            let beat = self.visited + HEARTBEAT <= now;
+            let lively = self.granted.is_some_and(|at| at + HEARTBEAT > now);
+            let beat = self.visited + if lively { LIVELY } else { HEARTBEAT };
+            let beats = beat <= now;
             let news = !self.gates.is_empty() || self.retry.is_some();
             if waits {
                 for order in &todo.orders {
                     self.leases.failed(order);
                 }
-            } else if news || beat || !todo.orders.is_empty() {
+            } else if news || beats || !todo.orders.is_empty() {
                 self.visit(todo.orders, false).await;
                 // Something may be due by now.
                 continue;
             }
-            let beat = self.visited + HEARTBEAT;
             let until = match (self.retry, todo.due) {
                 (Some(at), _) => at,
                 (None, Some(due)) => due.min(beat),
@@ -117,12 +125,28 @@ impl Driver {
     async fn visit(&mut self, orders: Vec<Order>, bye: bool) {
         let named: Vec<_> = orders
             .iter()
-            .map(|order| (Keys::limit(order), Line::new(order, self.spread)))
+            .map(|order| {
+                let name = Keys::limit(order);
+                let mut line = Line::new(order, self.spread);
+                line.known = self.remembered.knows(&name);
+                (name, line)
+            })
             .collect();
         let gates = std::mem::take(&mut self.gates);
         let asked = Instant::now();
         let late = self.timeout;
-        let done = match timeout(late, self.ask(&named, &gates, bye)).await {
+        let tries = async {
+            let known = self.link.is_some();
+            match self.ask(&named, &gates, bye).await {
+                // A connection that broke while nobody looked is no outage yet.
+                Err(Failure::Server(error)) if known && error.is_connection_dropped() => {
+                    self.link = None;
+                    self.ask(&named, &gates, bye).await
+                }
+                done => done,
+            }
+        };
+        let done = match timeout(late, tries).await {
             Ok(done) => done,
             Err(_) => Err(Failure::Late),
         };
@@ -170,7 +194,7 @@ impl Driver {
                 match parts.next() {
                     Some(next) => part = next,
                     None => {
-                        self.heard(&heard);
+                        self.heard(&heard, Instant::now());
                         break;
                     }
                 }
@@ -187,7 +211,10 @@ impl Driver {
         bye: bool,
     ) -> Result<Answer, Failure> {
         self.number += 1;
-        let passed = self.visited.elapsed().as_micros();
+        // The server's time then was not before it was asked; now it may be as much later as the question takes.
+        let asked = Instant::now();
+        let passed = asked.saturating_duration_since(self.visited) + self.took + DRIFT;
+        let passed = passed.mul_f64(1.0001).as_micros();
         let wall = wall().duration_since(std::time::SystemTime::UNIX_EPOCH);
         let trip = Trip {
             h: &self.holder,
@@ -212,18 +239,19 @@ impl Driver {
         };
         let answer = link.visit(&self.script, &keys, &trip).await?;
         self.lock().trips += 1;
+        self.took = asked.elapsed();
         if answer.remember || adopts != 0 {
             return Ok(answer);
         }
-        self.heard(&answer);
+        self.heard(&answer, asked);
         Ok(answer)
     }
 
-    fn heard(&mut self, answer: &Answer) {
+    fn heard(&mut self, answer: &Answer, asked: Instant) {
         self.epoch = answer.epoch;
         self.visits = answer.visits;
         self.server_time = answer.now;
-        self.visited = Instant::now();
+        self.visited = asked;
     }
 
     fn take(
@@ -246,6 +274,9 @@ impl Driver {
                 continue;
             };
             self.remembered.granted(name, line, part, answer.now);
+            if part.units > 0 {
+                self.granted = Some(now);
+            }
             let mut status = self.lock();
             status.holders = status.holders.max(part.holders);
             drop(status);

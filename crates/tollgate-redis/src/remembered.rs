@@ -70,6 +70,10 @@ impl Remembered {
         }
     }
 
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.limits.contains_key(name)
+    }
+
     /// What is to be told of a state in which nothing after `since` is known.
     pub(crate) fn told(&self, since: i64) -> Vec<(String, Line)> {
         let told = self.limits.iter().map(|(name, limit)| {

@@ -15,26 +15,38 @@ end
 -- The clock. It never goes back, and no further forward than the caller's own clock has seen.
 local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
-local m = call('HMGET', KEYS[1], 'v', 'e', 'n', 'now', 'off', 'born', 'since')
+local m = call('HMGET', KEYS[1], 'v', 'e', 'n', 'now', 'off', 'born', 'since', 'quiet')
 if m[1] and m[1] ~= '1' then
   return redis.error_reply('TOLLGATEVERSION the state is of version ' .. m[1])
 end
 local e, n, before = tonumber(m[2]), tonumber(m[3]) or 0, tonumber(m[4])
 local now = raw + (tonumber(m[5]) or 0)
-local born, since = tonumber(m[6]), tonumber(m[7]) or 0
-if before and q.t > 0 and q.e == e then now = min(now, q.t + q.p + 2000000) end
+local born, since, quiet = tonumber(m[6]), tonumber(m[7]) or 0, tonumber(m[8]) or 0
+if before and q.t > 0 and q.e == e then now = min(now, q.t + q.p) end
 if before then now = max(now, before) end
 
--- The state. Whoever has seen a later one than this starts a new epoch, and all tell what they remember.
+-- The state. Whoever has seen a later one than this starts a new epoch, and all tell what they remember. Until they
+-- have had the time to, windows are quiet.
+local QUIET = 1500000
 local told = tonumber(call('HGET', KEYS[3], q.h) or nil)
 if not e then
   e, n, born, since = max(q.e + 1, raw), 0, now, 0
+  if q.e > 0 then quiet = now + QUIET end
 elseif q.e > e or (q.e == e and q.n > 0 and (not told or told < q.n)) then
-  e, since = max(q.e, e) + 1, before
+  e, since, quiet = max(q.e, e) + 1, before, now + QUIET
+end
+if q.e == e then
+  for i, o in ipairs(q.o) do
+    if o.known and call('EXISTS', KEYS[2 + 2 * i]) == 0 then
+      -- Evicted, alone of all: what is told is for limits without a state.
+      e, since, quiet = e + 1, now, now + QUIET
+      break
+    end
+  end
 end
 n = max(n, q.e == e and q.n or 0) + 1
 call('HSET', KEYS[1], 'v', '1', 'e', whole(e), 'n', n, 'now', whole(now), 'off', whole(now - raw),
-  'born', whole(born), 'since', whole(since))
+  'born', whole(born), 'since', whole(since), 'quiet', whole(quiet))
 call('PEXPIRE', KEYS[1], 8 * DAY)
 if q.e > 0 and q.e ~= e and q.a ~= e then
   return { 'REMEMBER', e, n, now, since, {}, {} }
@@ -56,6 +68,8 @@ for _, gate in ipairs(q.g) do
   end
 end
 local gates = {}
+-- What has no state is taken for lost since then.
+born = max(born, since)
 for lane, shut in pairs(table_of(call('HGETALL', KEYS[2]))) do
   if tonumber(shut) <= now then
     call('HDEL', KEYS[2], lane)
@@ -158,8 +172,9 @@ local function rolling(key, sharers, o)
     if slot then add(was == width and slot * width or slot * was + was - 1, tonumber(units)) end
   end
   local last = tonumber(kept.last) or 0
+  local made = tonumber(kept.e) or e
   for _, entry in ipairs(o.hist or {}) do
-    if entry[1] >= since then add(entry[2], entry[3]) end
+    if entry[1] >= since or made == e then add(entry[2], entry[3]) end
   end
   for _, back in ipairs(o.refunds) do
     if slots[floor(back[1] / width)] then add(back[1], -back[2]) end
@@ -212,7 +227,9 @@ local function rolling(key, sharers, o)
   local c, wait, back, scarce = 0, 0, 0, false
   if o.want > 0 then
     local start = fits(1) or now + window
-    if start > now + q.horizon then
+    if now < quiet and quiet - QUIET + window > now then
+      back = min(quiet, quiet - QUIET + window) - now
+    elseif start > now + q.horizon then
       back = start - now - q.horizon
     else
       c, scarce = portion(o, limit - new - max(old, forgotten(now)), share, sum)
@@ -228,7 +245,7 @@ local function rolling(key, sharers, o)
     end
   end
   call('DEL', key)
-  local fields = { 'q', width, 'last', whole(last) }
+  local fields = { 'q', width, 'last', whole(last), 'e', whole(made) }
   if ghost > now - window then
     fields[#fields + 1] = 'g'
     fields[#fields + 1] = whole(ghost)

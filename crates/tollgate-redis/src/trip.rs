@@ -32,6 +32,9 @@ pub(crate) struct Line {
     seen: Option<u64>,
     age: u64,
     claim: u64,
+    /// This process has visited it before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) known: bool,
     /// What is remembered of the state, where it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     mem: Option<String>,
@@ -88,6 +91,7 @@ impl Line {
             seen: order.seen.map(|(used, _)| used / grain),
             age: order.seen.map_or(0, |(_, age)| micros(age)),
             claim: up(order.claim),
+            known: false,
             mem: None,
             hist: Vec::new(),
         }
@@ -101,6 +105,7 @@ impl Line {
             owed: 0,
             refunds: Vec::new(),
             seen: None,
+            known: false,
             mem,
             hist,
             ..self.clone()

@@ -1,5 +1,8 @@
 //! A real server for each test, on a free port of the loopback, ended with the test also when that panics.
 #![allow(dead_code, clippy::unwrap_used)] // each test uses its part of it
+pub(crate) mod events;
+pub(crate) mod oracle;
+
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
@@ -149,8 +152,12 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    pub(crate) async fn restart(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.child = start(self.port, &self.options);
+    }
+
+    pub(crate) async fn restart(&mut self) {
+        self.start_again();
         self.ready().await;
     }
 }
