@@ -142,7 +142,7 @@ local function bucket(key, sharers, o)
   local c, wait, back, scarce = 0, 0, 0, false
   if o.want > 0 then
     if full - room > now + q.horizon then
-      back = full - room - now - q.horizon
+      back = min(full - room - now - q.horizon, q.horizon)
     else
       c, scarce = portion(o, (now + room - full) / per, share, sum)
       c = min(c, o.burst)
@@ -230,7 +230,8 @@ local function rolling(key, sharers, o)
     if now < quiet and quiet - QUIET + window > now then
       back = min(quiet, quiet - QUIET + window) - now
     elseif start > now + q.horizon then
-      back = start - now - q.horizon
+      -- Somebody may give back what he has not used.
+      back = min(start - now - q.horizon, q.horizon)
     else
       c, scarce = portion(o, limit - new - max(old, forgotten(now)), share, sum)
       c = min(c, limit)

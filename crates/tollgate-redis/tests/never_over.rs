@@ -1,4 +1,5 @@
 //! Whatever happens to the server and the processes, the provider never sees more than its limit.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::{future::Future, time::Duration};

@@ -1,4 +1,5 @@
 //! The server is away, hangs, or answers with an error: each as the policy says, and back without a restart.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::{future::Future, time::Duration};

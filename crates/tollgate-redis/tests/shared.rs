@@ -1,4 +1,5 @@
 //! Several budgets on one real server.
+#![allow(clippy::unwrap_used)]
 mod support;
 
 use std::time::Duration;

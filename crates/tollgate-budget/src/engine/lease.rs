@@ -201,6 +201,9 @@ pub(crate) struct Lease {
     asked: bool,
     asked_at: Nanos,
     back: Nanos,
+    /// What was needed then: of a cap there may be enough for less.
+    back_for: u64,
+    needed: u64,
     share: f64,
     pub(crate) holders: u32,
     /// When its place in the list of those to be asked for is.
@@ -232,6 +235,8 @@ impl Lease {
             asked: false,
             asked_at: 0,
             back: 0,
+            back_for: 0,
+            needed: 0,
             share: 0.0,
             holders: 1,
             due: NEVER,
@@ -246,6 +251,15 @@ impl Lease {
                 (self.hand, self.spent, self.claimed, self.owed) = (0, 0, 0, 0);
                 self.back = 0;
             }
+        }
+    }
+
+    /// When it is of use to ask for so many.
+    fn opens(&self, now: Nanos, units: u64) -> Nanos {
+        if units < self.back_for {
+            now
+        } else {
+            self.back.max(now)
         }
     }
 
@@ -302,7 +316,7 @@ impl Lease {
             };
         }
         self.short = self.short.max(units);
-        if self.back > now && !self.asked {
+        if self.opens(now, units) > now && !self.asked {
             return Hand::Empty(self.back);
         }
         Hand::Unknown
@@ -475,8 +489,9 @@ impl Lease {
         self.expire(now);
         let mut due = NEVER;
         let booked = self.chunks.back().map_or(0, |chunk| chunk.usable);
-        let soonest = now.max(self.back).max(booked);
-        if self.short > 0 && backlog > 0 && self.left() < self.short {
+        let short = self.short.min(narrow(backlog));
+        let soonest = self.opens(now, short).max(booked);
+        if self.left() < short {
             due = soonest;
         }
         let lively = now.saturating_sub(self.used_at) < holding.hold && self.used_at > 0;
@@ -511,11 +526,8 @@ impl Lease {
         self.expire(now);
         self.measure(now, holding.hold);
         let (capacity, backlog) = (shape.capacity(rate), narrow(backlog));
-        let need = if backlog > 0 {
-            self.short.min(capacity)
-        } else {
-            0
-        };
+        // Who needed more may have left.
+        let need = self.short.min(capacity).min(backlog);
         let hold = holding.hold as f64 / SECOND as f64;
         let lively = now.saturating_sub(self.used_at) < 2 * holding.hold && self.used_at > 0;
         if matches!(shape, Shape::Cap { .. }) && !lively && backlog == 0 {
@@ -529,7 +541,8 @@ impl Lease {
         let target = steady.saturating_add(backlog).max(need).min(capacity);
         let left = self.left();
         let booked = self.chunks.back().is_some_and(|chunk| chunk.usable > now);
-        let buys = !booked && now >= self.back;
+        let buys = !booked && now >= self.opens(now, need);
+        self.needed = need;
         self.asked = true;
         self.asked_at = now;
         self.claimed = self.spent.saturating_add(self.hand);
@@ -547,7 +560,13 @@ impl Lease {
     /// The store has answered.
     pub(crate) fn given(&mut self, now: Nanos, shape: Shape, given: Given) {
         self.asked = false;
+        // Who still waits says so at once.
+        self.short = 0;
         self.back = given.back;
+        self.back_for = match shape {
+            Shape::Cap { .. } => self.needed,
+            _ => 0,
+        };
         self.share = given.share;
         self.holders = given.holders.max(1);
         if given.units == 0 {

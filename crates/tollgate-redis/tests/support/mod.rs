@@ -1,5 +1,5 @@
 //! A real server for each test, on a free port of the loopback, ended with the test also when that panics.
-#![allow(dead_code, clippy::unwrap_used)] // each test uses its part of it
+#![allow(dead_code)] // each test uses its part of it
 pub(crate) mod events;
 pub(crate) mod oracle;
 
