@@ -174,4 +174,12 @@ pub mod book {
     #[doc = include_str!("../../docs/ledger.md")]
     #[derive(Debug)]
     pub struct Ledger;
+
+    #[doc = include_str!("../../docs/reqwest.md")]
+    #[derive(Debug)]
+    pub struct Reqwest;
+
+    #[doc = include_str!("../../docs/async-openai.md")]
+    #[derive(Debug)]
+    pub struct AsyncOpenai;
 }

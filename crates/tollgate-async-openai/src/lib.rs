@@ -52,3 +52,7 @@ mod service;
 
 pub use scope::{Seen, scoped};
 pub use service::{AsyncOpenAi, AsyncOpenAiLayer};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
