@@ -62,21 +62,21 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<reqwest::Response> {
-        let asked = request.url().clone();
+        let url = request.url().clone();
         let mut request = Request::try_from(request)?;
-        let next = NextService {
-            next,
-            asked: asked.clone(),
+        let asked = Asked {
+            url,
             uri: request.uri().clone(),
             settings: request.extensions().clone(),
         };
         request.extensions_mut().extend(extensions.clone());
-        let mut service = self.layer.layer(next);
+        let asked = &asked;
+        let mut service = self.layer.layer(NextService { next, asked });
         poll_fn(|cx| service.poll_ready(cx))
             .await
             .map_err(Into::into)?;
         let response = service.call(request).await.map_err(Into::into)?;
-        Ok(into_response(&asked, response))
+        Ok(into_response(&asked.url, response))
     }
 }
 
@@ -84,8 +84,14 @@ where
 #[derive(Clone)]
 pub struct NextService<'a> {
     next: Next<'a>,
-    /// The URL as it was asked for, with its fragment, and the URI that was made of it.
-    asked: Url,
+    asked: &'a Asked,
+}
+
+/// What a request came with and `http` has no place for.
+struct Asked {
+    /// With its fragment.
+    url: Url,
+    /// As it was made of the URL.
     uri: Uri,
     /// What reqwest itself keeps with a request: its timeout.
     settings: Extensions,
@@ -101,14 +107,14 @@ impl<'a> Service<Request<Body>> for NextService<'a> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let mut extensions = std::mem::replace(request.extensions_mut(), self.settings.clone());
-        // Parsed again only where a layer has written another one.
-        let asked = (*request.uri() == self.uri).then(|| self.asked.clone());
-        let next = self.next.clone();
+        let Self { next, asked } = self.clone();
+        let mut extensions = std::mem::replace(request.extensions_mut(), asked.settings.clone());
         Box::pin(async move {
-            let request = match asked {
-                Some(asked) => sent_to(asked, request)?,
-                None => reqwest::Request::try_from(request)?,
+            let request = if *request.uri() == asked.uri {
+                sent_to(asked.url.clone(), request)?
+            } else {
+                // A layer has written another one.
+                reqwest::Request::try_from(request)?
             };
             let response = next.run(request, &mut extensions).await?;
             Ok(from_response(response))
