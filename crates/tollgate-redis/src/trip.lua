@@ -26,7 +26,7 @@ if before and q.t > 0 and q.e == e then now = min(now, q.t + q.p) end
 if before then now = max(now, before) end
 
 -- The state. Whoever has seen a later one than this starts a new epoch, and all tell what they remember. Until they
--- have had the time to, windows are quiet.
+-- have had the time to, nothing is granted; a bucket loses nothing by it, for it fills meanwhile.
 local QUIET = 1500000
 local told = tonumber(call('HGET', KEYS[3], q.h) or nil)
 if not e then
@@ -125,7 +125,11 @@ end
 local function portion(o, free, share, sum)
   local hold = o.hold / 1000000
   local c, scarce = o.want, free < 2 * sum * hold
-  if scarce then c = min(c, max(o.need, floor(share * hold), 1)) end
+  if scarce then
+    c = min(c, max(o.need, floor(share * hold), 1))
+    -- What is left over of a few requests is lost.
+    if o.need > 0 and c < 16 * o.need then c = floor(c / o.need) * o.need end
+  end
   if free < c and free >= max(o.need, c / 4, 1) then c = max(o.need, floor(free)) end
   return c, scarce
 end
@@ -141,7 +145,9 @@ local function bucket(key, sharers, o)
   local share, sum, count = level(sharers, o, 1000000 / per)
   local c, wait, back, scarce = 0, 0, 0, false
   if o.want > 0 then
-    if full - room > now + q.horizon then
+    if now < quiet then
+      back = quiet - now
+    elseif full - room > now + q.horizon then
       back = min(full - room - now - q.horizon, q.horizon)
     else
       c, scarce = portion(o, (now + room - full) / per, share, sum)

@@ -19,8 +19,8 @@ use crate::limit::{Enforcement, Wall};
 const MOST_CHUNKS: usize = 8;
 /// Refunds of so many dates are told one by one; the oldest are dropped, which is too strict and never too lax.
 const MOST_REFUNDS: usize = 64;
-/// Of what was bought last, so much is left when more is bought.
-const REFILL: u64 = 3;
+/// Of what was bought last, such a part is left when more is bought.
+const REFILL: u64 = 8;
 /// What is in hand of a cap and not used is given back after so many holds.
 const LINGER: u64 = 5;
 
@@ -192,6 +192,8 @@ pub(crate) struct Lease {
     short: u64,
     owed: u64,
     refunds: Vec<(i64, u64)>,
+    /// What is not used goes back.
+    returns: bool,
     seen: Option<(u64, Nanos)>,
     taken: u64,
     measured: Nanos,
@@ -226,6 +228,7 @@ impl Lease {
             short: 0,
             owed: 0,
             refunds: Vec::new(),
+            returns: false,
             seen: None,
             taken: 0,
             measured: 0,
@@ -264,8 +267,39 @@ impl Lease {
     }
 
     fn expire(&mut self, now: Nanos) {
-        self.chunks
-            .retain(|chunk| chunk.expires > now && chunk.left > 0);
+        if self
+            .chunks
+            .iter()
+            .all(|chunk| chunk.expires > now && chunk.left > 0)
+        {
+            return;
+        }
+        for at in (0..self.chunks.len()).rev() {
+            let Chunk {
+                expires,
+                date,
+                left,
+                ..
+            } = self.chunks[at];
+            if expires <= now || left == 0 {
+                self.chunks.remove(at);
+                if left > 0 && self.returns {
+                    self.refund(date, left);
+                }
+            }
+        }
+    }
+
+    /// A window takes back what was not used of it.
+    fn refund(&mut self, date: i64, units: u64) {
+        if let Some((_, sum)) = self.refunds.iter_mut().find(|(of, _)| *of == date) {
+            *sum = sum.saturating_add(units);
+            return;
+        }
+        if self.refunds.len() >= MOST_REFUNDS {
+            self.refunds.remove(0);
+        }
+        self.refunds.push((date, units));
     }
 
     /// In hand now or later.
@@ -424,15 +458,7 @@ impl Lease {
         if now < part.expires {
             self.put(now, part.expires, part.date, units);
         } else if matches!(shape, Shape::Rolling { .. }) {
-            match self.refunds.iter_mut().find(|(date, _)| *date == part.date) {
-                Some((_, sum)) => *sum = sum.saturating_add(units),
-                None => {
-                    if self.refunds.len() >= MOST_REFUNDS {
-                        self.refunds.remove(0);
-                    }
-                    self.refunds.push((part.date, units));
-                }
-            }
+            self.refund(part.date, units);
         }
     }
 
@@ -495,8 +521,12 @@ impl Lease {
             due = soonest;
         }
         let lively = now.saturating_sub(self.used_at) < holding.hold && self.used_at > 0;
-        if lively && self.left() <= self.given / 10 * REFILL && self.given > 0 {
+        if lively && self.left() <= self.given / REFILL && self.given > 0 {
             due = due.min(soonest);
+        }
+        if let Some(chunk) = self.chunks.front().filter(|_| self.returns) {
+            let told = self.asked_at.saturating_add(holding.hold);
+            due = due.min(chunk.expires.max(told).max(now));
         }
         if self.has_news() || self.seen.is_some() {
             due = due.min(self.asked_at.saturating_add(holding.hold).max(now));
@@ -511,6 +541,15 @@ impl Lease {
             );
         }
         due
+    }
+
+    /// Whether it may as well be asked for now that the store is asked for something else.
+    pub(crate) fn goes_along(&mut self, now: Nanos, holding: Holding) -> bool {
+        self.expire(now);
+        let lively = now.saturating_sub(self.used_at) < holding.hold && self.used_at > 0;
+        let booked = self.chunks.back().is_some_and(|chunk| chunk.usable > now);
+        let idle = !self.asked && !self.down && !booked && now >= self.back;
+        idle && (self.has_news() || lively && self.given > 0 && self.left() <= self.given / 2)
     }
 
     /// What to ask the store for, now.
@@ -573,6 +612,7 @@ impl Lease {
             return;
         }
         self.given = given.units;
+        self.returns = matches!(shape, Shape::Rolling { .. });
         if let Shape::Cap { ends } = shape {
             if ends == given.date && ends == self.period {
                 self.hand = self.hand.saturating_add(given.units);
@@ -580,10 +620,9 @@ impl Lease {
             }
             return;
         }
-        if given.expires > now {
-            let usable = given.usable.max(now);
-            self.put(usable, given.expires, given.date, given.units);
-        }
+        // Also if it has expired on its way, for it may have to go back.
+        let usable = given.usable.max(now);
+        self.put(usable, given.expires, given.date, given.units);
     }
 
     /// The store has not answered: what was to be told is told the next time. It may have heard it all the same, and
@@ -709,8 +748,10 @@ mod tests {
         // Booked: nothing more until it is there.
         lease.given(6, BUCKET, chunk(40, SECOND, 7));
         assert_eq!(lease.due_at(6, HOLD, 40), NEVER);
-        // A third is left.
-        lease.take(SECOND, MINUTE, BUCKET, 30);
+        lease.take(SECOND, MINUTE, BUCKET, 34);
+        assert_eq!(lease.due_at(SECOND, HOLD, 0), NEVER);
+        // An eighth is left.
+        lease.take(SECOND, MINUTE, BUCKET, 1);
         assert_eq!(lease.due_at(SECOND, HOLD, 0), SECOND);
     }
 
@@ -719,9 +760,10 @@ mod tests {
         for (shape, refunds) in [(WINDOW, vec![(7, 5)]), (BUCKET, vec![])] {
             let mut lease = lease();
             lease.given(1, shape, chunk(10, 2, 7));
-            let part = lease.take(2, MINUTE, shape, 5);
+            let part = lease.take(2, MINUTE, shape, 10);
             lease.back(3, shape, HOLD, part, 2, false);
-            assert_eq!(lease.fits(3, MINUTE, shape, 7), Hand::At(3), "{shape:?}");
+            assert_eq!(lease.fits(3, MINUTE, shape, 2), Hand::At(3), "{shape:?}");
+            lease.take(3, MINUTE, shape, 2);
             lease.back(2 * SECOND, shape, HOLD, part, 5, false);
             assert_eq!(lease.fits(2 * SECOND, MINUTE, shape, 1), Hand::Unknown);
             assert_eq!(

@@ -151,11 +151,29 @@ impl Core {
         let Some(leases) = &mut self.leases else {
             return lines;
         };
+        let mut ids = Vec::new();
         while let Some(&(at, id)) = leases.due.first() {
-            if at > now || lines.len() >= most {
+            if at > now || ids.len() >= most {
                 break;
             }
             leases.due.pop_first();
+            ids.push(id);
+        }
+        if !ids.is_empty() {
+            // One visit for requests and tokens, which run out a little after one another.
+            for &id in self.global.iter().flatten() {
+                let account = &mut self.accounts[id as usize];
+                let shape = account.shape(now);
+                let leased = account.lease.as_deref_mut();
+                if let (Some((_, holding)), Some(leased)) = (shape, leased) {
+                    if leased.lease.goes_along(now, holding) && !ids.contains(&id) {
+                        leases.due.remove(&(leased.lease.due, id));
+                        ids.push(id);
+                    }
+                }
+            }
+        }
+        for id in ids {
             let account = &mut self.accounts[id as usize];
             let (rate, backlog) = (account.rate, account.backlog);
             let Some((shape, holding)) = account.shape(now) else {
