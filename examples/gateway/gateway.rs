@@ -121,7 +121,7 @@ impl Gateway {
         }
         let measures = Measures::install();
         let sinks = Sinks::open(&config)?;
-        let stacks = Stacks::new(&config, &proxies, sinks)?;
+        let stacks = Stacks::new(&config, &proxies, sinks).await?;
         let places = config
             .targets
             .iter()

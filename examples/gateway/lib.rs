@@ -7,6 +7,7 @@
 
 pub(crate) mod admin;
 pub mod answer;
+pub(crate) mod books;
 pub mod cli;
 pub mod client;
 pub mod config;

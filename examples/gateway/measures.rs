@@ -54,6 +54,14 @@ impl Measures {
         gauge!("tollgate_gateway_requests_under_way").set(app.under_way() as f64);
         gauge!("tollgate_gateway_targets_left_alone")
             .set(handles.health.snapshot().targets.len() as f64);
+        for (of, shared) in &handles.stores {
+            let down = if shared.store().down.is_some() {
+                1.0
+            } else {
+                0.0
+            };
+            gauge!("tollgate_gateway_store_down", "of" => of.clone()).set(down);
+        }
         let retries = handles.retries.snapshot();
         metrics::counter!("tollgate_gateway_attempts_total").absolute(retries.attempts);
         metrics::counter!("tollgate_gateway_retries_total").absolute(retries.retries);

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use hyper_util::client::legacy;
 use tollgate::{
-    BoxError, Budget, FallbackHealth, ModelFallbackLayer, RateLimitPolicy, RetryOnRateLimitLayer,
-    RetryStats, TokenBudgetLayer, UsageRecorderLayer, call::Call, classify::HyperUtil,
-    fallback::FallbackPolicy, price::PriceTable,
+    BoxError, Budget, FallbackHealth, ModelFallbackLayer, RateLimitPolicy, RedisBudget,
+    RetryOnRateLimitLayer, RetryStats, UsageRecorderLayer, call::Call, classify::HyperUtil,
+    fallback::FallbackPolicy,
 };
 use tower::{
     Layer, Service, ServiceExt,
@@ -19,6 +19,7 @@ use tower::{
 };
 
 use crate::{
+    books::Books,
     client::{self, Proxies},
     config::{Config, ConfigError},
     sinks::Sinks,
@@ -38,6 +39,8 @@ pub struct Handles {
     pub targets: Vec<(Arc<str>, Budget)>,
     /// The gateway's own limits.
     pub own: Option<Budget>,
+    /// What of these is shared with other gateways, by name.
+    pub stores: Vec<(String, RedisBudget)>,
     /// What was tried again.
     pub retries: RetryStats,
     /// Who is left alone.
@@ -63,43 +66,39 @@ impl Stacks {
     /// # Errors
     ///
     /// A sentence.
-    pub fn new(config: &Config, proxies: &Proxies, sinks: Sinks) -> Result<Self, ConfigError> {
+    pub async fn new(
+        config: &Config,
+        proxies: &Proxies,
+        sinks: Sinks,
+    ) -> Result<Self, ConfigError> {
         let prices = config.prices.as_ref();
         let mut targets = Vec::new();
         let mut ends = Vec::new();
+        let mut stores = Vec::new();
         for target in &config.targets {
-            let budget = Budget::builder()
-                .learn(target.learn)
-                .limits(target.limits.clone());
-            let budget = build(budget, config, prices)?;
+            let whose = format!("target {}", target.name);
+            let books = Books::open(config, &whose, &target.limits, target.learn).await?;
             let http = client::client(config.connect, proxies, target.http2);
             let shown = proxies.authorization(target)?;
             let http = http.map_request(move |request| show(request, shown.as_ref()));
-            let layer = TokenBudgetLayer::new(budget.clone())
-                .classify(HyperUtil)
-                .read_cap(config.max_body);
-            ends.push(boxed(layer.layer(http)));
-            targets.push((Arc::clone(&target.name), budget));
+            ends.push(books.around(http, config));
+            targets.push((Arc::clone(&target.name), books.shown()));
+            stores.extend(books.store(&whose));
         }
         let to = ToTarget {
             names: targets.iter().map(|(name, _)| Arc::clone(name)).collect(),
             ends: ends.into(),
         };
-        let own = if config.limits.is_empty() {
-            None
-        } else {
-            let budget = Budget::builder().limits(config.limits.clone());
-            Some(build(budget, config, prices)?)
+        let own = match config.limits.is_empty() {
+            true => None,
+            false => Some(Books::open(config, "gateway", &config.limits, false).await?),
         };
         let inner = match &own {
-            Some(budget) => {
-                let layer = TokenBudgetLayer::new(budget.clone())
-                    .classify(HyperUtil)
-                    .read_cap(config.max_body);
-                boxed(layer.layer(to))
-            }
+            Some(books) => books.around(to, config),
             None => boxed(to),
         };
+        stores.extend(own.iter().filter_map(|books| books.store("gateway")));
+        let own = own.map(|books| books.shown());
         let retries = RetryStats::new();
         let policy = RateLimitPolicy::new()
             .attempts(config.attempts)
@@ -133,26 +132,13 @@ impl Stacks {
             handles: Handles {
                 targets,
                 own,
+                stores,
                 retries,
                 health,
                 sinks,
             },
         })
     }
-}
-
-fn build(
-    builder: tollgate::budget::BudgetBuilder,
-    config: &Config,
-    prices: Option<&PriceTable>,
-) -> Result<Budget, ConfigError> {
-    let mut builder = builder.max_wait(config.queue);
-    if let Some(prices) = prices {
-        builder = builder.prices(prices.clone());
-    }
-    builder
-        .build()
-        .map_err(|why| ConfigError::new(why.to_string()))
 }
 
 /// A proxy between here and a target without TLS wants to know who we are.
@@ -165,7 +151,7 @@ fn show(mut request: Request<Body>, shown: Option<&HeaderValue>) -> Request<Body
     request
 }
 
-fn boxed<S, B>(service: S) -> Stack
+pub(crate) fn boxed<S, B>(service: S) -> Stack
 where
     S: Service<Request<Body>, Response = Response<B>, Error = legacy::Error>
         + Clone

@@ -48,6 +48,7 @@ pub(crate) fn page(app: &App) -> String {
     );
     budgets(&mut out, app);
     queues(&mut out, app);
+    stores(&mut out, app);
     cool_downs(&mut out, app);
     totals(&mut out, app);
     stated(&mut out, app);
@@ -289,6 +290,30 @@ fn refusals(out: &mut String, app: &App) {
             escape(refusal.model.as_deref().unwrap_or_default()),
             refusal.status.as_u16(),
             escape(&refusal.why),
+        );
+    }
+    out.push_str("</table>");
+}
+
+fn stores(out: &mut String, app: &App) {
+    if app.stacks.handles.stores.is_empty() {
+        return;
+    }
+    head(
+        out,
+        "Shared limits",
+        &["of", "server", "#visits", "#failed", "#processes"],
+    );
+    for (of, shared) in &app.stacks.handles.stores {
+        let store = shared.store();
+        let _ = write!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            escape(of),
+            escape(store.down.unwrap_or("reached")),
+            store.trips,
+            store.failures,
+            store.processes,
         );
     }
     out.push_str("</table>");

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) drain: Option<Spanned<String>>,
     pub(super) digest_key_env: Option<Spanned<String>>,
     pub(super) redis: Option<Spanned<String>>,
+    pub(super) redis_name: Option<Spanned<String>>,
     #[serde(default, rename = "target")]
     pub(super) targets: Vec<Spanned<Target>>,
     #[serde(default, rename = "chain")]

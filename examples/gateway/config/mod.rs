@@ -16,6 +16,7 @@ use crate::keys::{Key, Keys};
 mod error;
 mod file;
 mod limits;
+mod redis;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod time;
 
 pub use self::{
     error::ConfigError,
+    redis::RedisConfig,
     targets::{ChainConfig, TargetConfig},
 };
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub drain: Duration,
     /// The key of all digests, where they must outlive the process.
     pub digest_key: Option<[u8; 16]>,
+    /// The server on which limits are shared with other gateways.
+    pub redis: Option<RedisConfig>,
     /// The providers.
     pub targets: Vec<TargetConfig>,
     /// The chains.
@@ -150,13 +154,7 @@ impl Config {
         if admin_listen.is_some_and(|admin| admin == listen && admin.port() != 0) {
             return Err(at_listen("`listen` and `admin_listen` must differ"));
         }
-        if let Some(redis) = &file.redis {
-            return Err(ConfigError::at(
-                text,
-                redis.span(),
-                "this build of the gateway cannot share its limits through Redis yet; take the line out, and give each gateway its part of the limits",
-            ));
-        }
+        let redis = redis::told(text, file)?;
         if file.targets.is_empty() {
             return Err(ConfigError::new("a gateway needs at least one [[target]]"));
         }
@@ -217,6 +215,7 @@ impl Config {
             },
             drain: or(&file.drain, 30)?,
             digest_key: digest_key(text, file.digest_key_env.as_ref(), env)?,
+            redis,
             targets,
             chains,
             limits,

@@ -43,7 +43,20 @@ fn what_is_wrong_is_said_in_one_sentence_with_its_line() {
             format!("drain = \"soon\"\n{TARGET}"),
             "line 1: \"soon\" is no time such as",
         ),
-        (format!("redis = \"redis://x\"\n{TARGET}"), "line 1: "),
+        (
+            format!("redis = \"http://:sk-word@x\"\n{TARGET}"),
+            "line 1: the address of a Redis server begins with",
+        ),
+        (
+            format!("redis_name = \"a\"\n{TARGET}"),
+            "line 1: `redis_name` needs `redis`",
+        ),
+        (
+            format!(
+                "redis = \"redis://x\"\n{TARGET}[[limit]]\nrequests = 1\nper = \"day\"\nscope = \"principal\""
+            ),
+            "line 5: a limit of this scope is shared through Redis only with",
+        ),
         (
             format!("digest_key_env = \"NOPE\"\n{TARGET}"),
             "must hold 32 hexadecimal digits",
@@ -238,8 +251,8 @@ fn what_is_commented_out_in_the_file_that_is_shipped_is_good_too() {
         .filter(|line| !line.starts_with("#   "))
         .map(
             |line| match line.strip_prefix("# ").filter(|rest| setting(rest)) {
-                Some(rest) if !rest.starts_with("digest_key_env") => rest.to_owned(),
-                _ => line.to_owned(),
+                Some(rest) => rest.to_owned(),
+                None => line.to_owned(),
             },
         );
     let text = lines.collect::<Vec<_>>().join("\n").replacen(
@@ -255,7 +268,10 @@ fn what_is_commented_out_in_the_file_that_is_shipped_is_good_too() {
 }
 
 fn parse_all(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(text, &|_| Some("a key of one of them".replace(' ', "-")))
+    Config::parse(text, &|name| match name {
+        "TOLLGATE_DIGEST_KEY" => Some("0f".repeat(16)),
+        _ => Some("a-key-of-one-of-them".to_owned()),
+    })
 }
 
 #[test]

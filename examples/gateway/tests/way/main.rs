@@ -5,4 +5,5 @@ mod common;
 mod pages;
 #[cfg(target_os = "linux")]
 mod process;
+mod shared;
 mod upstream;

@@ -1,0 +1,100 @@
+//! Two gateways that share their limits on a Redis server.
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::common::{Pair, pair_with, sim};
+
+struct Redis(Child);
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// As `tests/needs/redis.sh` installs it.
+async fn redis() -> (Redis, u16) {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.installed/redis/usr");
+    let own = installed.join("bin/redis-server");
+    let program = if own.exists() {
+        own
+    } else {
+        "redis-server".into()
+    };
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|port| port.local_addr())
+        .expect("a port")
+        .port();
+    let child = Command::new(program)
+        .env("LD_LIBRARY_PATH", installed.join("lib/x86_64-linux-gnu"))
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            "/tmp",
+        ])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server does not start; run: bash tests/install.sh");
+    let server = Redis(child);
+    let there = async {
+        while tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), there)
+        .await
+        .expect("it listens");
+    (server, port)
+}
+
+async fn gateway(port: u16) -> Pair {
+    pair_with(sim(), |url| {
+        format!(
+            "listen = \"127.0.0.1:0\"\nredis = \"redis://127.0.0.1:{port}\"\n[[target]]\nname = \"sim\"\norigin = \"{url}\"\n\
+             limits = [{{ requests = 1_000_000, per = \"minute\" }}]\n\
+             [[limit]]\nrequests = 10\ncalendar = \"day\"\nname = \"ten a day\"\nrefuse = true\n"
+        )
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_gateways_on_one_server_allow_no_more_than_one_would() {
+    let (_server, port) = redis().await;
+    let pairs = [gateway(port).await, gateway(port).await];
+    let mut served = Vec::new();
+    for call in 0..60 {
+        served.push(pairs[call % 2].chat().await.status == 200);
+        // While a gateway is buying it refuses, as `refuse` says.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let sent: u64 = pairs
+        .iter()
+        .map(|pair| pair.provider.provider().totals().requests)
+        .sum();
+    let all = served.iter().filter(|served| **served).count();
+    assert_eq!(sent, all as u64);
+    assert!(
+        (1..=10).contains(&all),
+        "{all} were served of the ten a day"
+    );
+    let page = pairs[0].get("/").await;
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(
+        page.contains("Shared limits") && page.contains("<td>reached</td>"),
+        "{page}"
+    );
+}
