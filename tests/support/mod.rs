@@ -182,4 +182,8 @@ pub mod book {
     #[doc = include_str!("../../docs/async-openai.md")]
     #[derive(Debug)]
     pub struct AsyncOpenai;
+
+    #[doc = include_str!("../../docs/shared-budgets.md")]
+    #[derive(Debug)]
+    pub struct SharedBudgets;
 }
