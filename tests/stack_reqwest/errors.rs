@@ -24,7 +24,10 @@ use super::{
 };
 use crate::upstream::{CHAT, Upstream, nobody, served};
 
-const SHORT: Duration = Duration::from_millis(50);
+/// Long enough for a request to arrive on a busy machine.
+const SHORT: Duration = Duration::from_millis(500);
+/// After which a test has failed.
+const LONG: Duration = Duration::from_secs(20);
 
 fn policy() -> RateLimitPolicy {
     let backoff = |_: u32| Duration::from_millis(1);
@@ -112,7 +115,7 @@ async fn a_timeout_of_reqwests_own_reaches_the_caller_as_one() {
         .build();
     let sent = client.post(format!("{}/v1/chat/completions", server.url()));
     let error = sent.timeout(SHORT).body(CHAT).send();
-    let ended = tokio::time::timeout(Duration::from_secs(20), error).await;
+    let ended = tokio::time::timeout(LONG, error).await;
     let error = ended.expect("it ends").expect_err("no answer");
     assert!(error.is_timeout(), "{error:?}");
     assert_eq!(
@@ -148,11 +151,12 @@ async fn a_timeout_within_a_body_reaches_the_caller_as_one() {
         .replace("\"max_tokens\"", "\"stream\":true,\"max_tokens\"");
     let sent = client
         .post(upstream.chat_url())
-        .timeout(4 * SHORT)
+        .timeout(2 * SHORT)
         .body(body);
     let mut response = sent.send().await.expect("the head has come");
     assert!(response.chunk().await.expect("an event").is_some());
-    let error = response.chunk().await.expect_err("no more");
+    let chunk = tokio::time::timeout(LONG, response.chunk()).await;
+    let error = chunk.expect("it ends").expect_err("no more");
     assert!(error.is_timeout(), "{error:?}");
     let totals = layers.usage.snapshot().all;
     assert_eq!((totals.calls, totals.errors), (1, 1), "{totals:?}");

@@ -9,6 +9,9 @@ mod bodies;
 mod errors;
 #[path = "extensions.rs"]
 mod extensions;
+// Of one version, for there are many stacks to compile.
+#[path = "orders.rs"]
+mod orders;
 #[path = "stacks.rs"]
 mod stacks;
 #[path = "urls.rs"]
