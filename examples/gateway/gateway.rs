@@ -97,6 +97,7 @@ pub struct Gateway {
     admin: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<bool>>,
+    upkeep: JoinHandle<()>,
 }
 
 impl Gateway {
@@ -175,7 +176,9 @@ impl Gateway {
         if let Some(private) = private {
             tasks.push(run(private, admin::health().merge(admin::pages())));
         }
+        let upkeep = tokio::spawn(app.measures.clone().upkeep());
         Ok(Self {
+            upkeep,
             app,
             addr,
             admin,
@@ -228,6 +231,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        self.upkeep.abort();
         for task in &self.tasks {
             task.abort();
         }

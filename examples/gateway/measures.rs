@@ -1,5 +1,5 @@
 //! Metrics in Prometheus' text.
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -37,6 +37,15 @@ impl Measures {
                 .ok()
         };
         Self(HANDLE.get_or_init(make).clone())
+    }
+
+    /// Sorts what was measured into its buckets every few seconds, or it would be kept one by one until somebody asks.
+    pub(crate) async fn upkeep(self) {
+        let Some(handle) = self.0 else { return };
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            handle.run_upkeep();
+        }
     }
 
     /// All of them, with the state of the layers at this moment.

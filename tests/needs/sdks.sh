@@ -28,6 +28,10 @@ need npm npm
 if ! python3 -m pip --version >/dev/null 2>&1; then
     need pip3 python3-pip
 fi
+if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)'; then
+    echo "tests/needs/sdks.sh: node $(node --version) is older than 18, which the SDK needs; install a newer one, then run: bash tests/install.sh" >&2
+    exit 1
+fi
 offline() {
     echo "tests/needs/sdks.sh: the SDKs could not be fetched ($1). The tests of the gateway need them: with a network, run: bash tests/install.sh" >&2
     exit 1
@@ -42,6 +46,6 @@ run() {
 rm -rf "$into"
 mkdir -p "$into/python" "$into/node"
 echo "tests/needs/sdks.sh: installing ${python_packages[*]} ${node_packages[*]} (npm) into tests/.installed"
-run python3 -m pip install --disable-pip-version-check --no-input --root-user-action ignore --target "$into/python" "${python_packages[@]}" || offline pip
+run python3 -m pip install --disable-pip-version-check --no-input --target "$into/python" "${python_packages[@]}" || offline pip
 run npm install --no-audit --no-fund --no-save --prefix "$into/node" "${node_packages[@]}" || offline npm
 printf %s "$wanted" >"$into/done"
