@@ -146,9 +146,7 @@ async fn a_timeout_within_a_body_reaches_the_caller_as_one() {
     let client = ClientBuilder::new(Client::new())
         .with(TollgateMiddleware::new(plug))
         .build();
-    let body = CHAT
-        .replace('}', "}")
-        .replace("\"max_tokens\"", "\"stream\":true,\"max_tokens\"");
+    let body = CHAT.replace("\"max_tokens\"", "\"stream\":true,\"max_tokens\"");
     let sent = client
         .post(upstream.chat_url())
         .timeout(2 * SHORT)

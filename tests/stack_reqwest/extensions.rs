@@ -19,7 +19,10 @@ struct Mark(u32);
 
 /// Looks at the extensions of every attempt, and leaves something there.
 #[derive(Clone, Default)]
-struct Watch(Arc<Mutex<Vec<(Option<Mark>, bool)>>>);
+struct Watch(Arc<Mutex<Vec<Sight>>>);
+
+/// The mark that an attempt came with, and whether the call's ledger came with it.
+type Sight = (Option<Mark>, bool);
 
 #[async_trait::async_trait]
 impl Middleware for Watch {

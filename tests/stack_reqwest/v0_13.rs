@@ -1,6 +1,6 @@
 //! reqwest 0.13 and reqwest-middleware 0.5.
-use reqwest;
-use reqwest_middleware;
+use ::reqwest;
+use ::reqwest_middleware;
 use tollgate_reqwest::v0_13 as adapter;
 
 #[path = "bodies.rs"]
