@@ -41,14 +41,14 @@ pub struct Gate {
     refusals: u32,
     served: u32,
     /// The last answers, the latest in the lowest bit: 1 for a refusal.
-    answers: u32,
+    answers: u64,
     /// How many of them there are.
     known: u32,
 }
 
 /// Answers without a statement of what is left, after which the pace ends.
 const ENOUGH: u32 = 16;
-/// Of the last 32 answers, fewer than these are refusals where they are strays.
+/// Of the last 64 answers, fewer than these are refusals where they are strays.
 const FEW: u32 = 4;
 
 impl Gate {
@@ -129,20 +129,20 @@ impl Gate {
     /// A request was refused, and nothing that was stated explains it: whether it is one of few among many that were
     /// served. If so it holds nobody else, and [`refused`](Self::refused) is not to be told.
     ///
-    /// That takes 32 answers, of which fewer than four were refusals: a limit that is really reached shuts the gate with
-    /// the fourth refusal at the latest.
+    /// That takes 64 answers, of which fewer than four were refusals: where one in sixteen is refused, or more, the gate is
+    /// shut.
     ///
     /// ```
     /// # use tollgate_core::gate::Gate;
     /// let mut gate = Gate::default();
     /// assert!(!gate.strayed(), "nothing is known of the key");
-    /// for _ in 0..32 {
+    /// for _ in 0..64 {
     ///     gate.served(0, false);
     /// }
     /// assert_eq!([(); 4].map(|()| gate.strayed()), [true, true, true, false]);
     /// ```
     pub fn strayed(&mut self) -> bool {
-        let stray = self.known == u32::BITS && self.answers.count_ones() < FEW;
+        let stray = self.known == u64::BITS && self.answers.count_ones() < FEW;
         if stray {
             self.note(true);
         }
@@ -150,8 +150,8 @@ impl Gate {
     }
 
     fn note(&mut self, refused: bool) {
-        self.answers = self.answers << 1 | u32::from(refused);
-        self.known = (self.known + 1).min(u32::BITS);
+        self.answers = self.answers << 1 | u64::from(refused);
+        self.known = (self.known + 1).min(u64::BITS);
     }
 
     /// An answer that is no refusal came for a request that was sent at `sent`; `stated`: it says what is left.

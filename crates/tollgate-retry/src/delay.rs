@@ -34,7 +34,13 @@ pub(crate) fn refill(limits: &[RateLimit], cost: &Estimate) -> Option<Duration> 
         .filter(|wait| !wait.is_zero())
 }
 
-fn refill_of(limit: &RateLimit, cost: &Estimate) -> Option<Duration> {
+/// Whether a limit is seen to lack what this request costs.
+pub(crate) fn lacks(limits: &[RateLimit], cost: &Estimate) -> bool {
+    limits.iter().any(|limit| need(limit, cost).is_some())
+}
+
+/// What is left of a limit and what the request needs of it, if that is more.
+fn need(limit: &RateLimit, cost: &Estimate) -> Option<(f64, f64)> {
     #[allow(clippy::cast_precision_loss)] // an estimate to begin with
     let need = match limit.dimension {
         Dimension::Requests => 1.0,
@@ -51,9 +57,11 @@ fn refill_of(limit: &RateLimit, cost: &Estimate) -> Option<Duration> {
     }
     // What is larger than the whole limit runs when the limit is full, if ever.
     let need = limit.limit.map_or(need, |limit| need.min(limit));
-    if remaining >= need {
-        return None;
-    }
+    (remaining < need).then_some((remaining, need))
+}
+
+fn refill_of(limit: &RateLimit, cost: &Estimate) -> Option<Duration> {
+    let (remaining, need) = need(limit, cost)?;
     let reset = limit.reset.as_ref()?;
     let full = reset.after()?;
     // These two are said of buckets that refill all the time. A reset in another form may be that

@@ -148,7 +148,7 @@ impl<S, C> Run<S, C> {
             let key = self.key(gates);
             let explained = headers.is_some_and(|headers| {
                 let limits = limits::from_headers(headers, clock::wall());
-                delay::refill(&limits, &Estimate::of(self.facts())).is_some()
+                delay::lacks(&limits, &Estimate::of(self.facts()))
             });
             gates.refused(key, now, wait, self.shared.policy.wait_cap, explained);
         }

@@ -124,7 +124,9 @@ impl Core {
             }
             if let Some((what, wait)) = head.refusal {
                 let stated = stated.next();
-                explained |= stated.is_some_and(|stated| stated.left() < take.units);
+                // The headers say so, or our own books do: they are nearly full.
+                explained |= stated.is_some_and(|stated| stated.left() < take.units)
+                    || account.used(now) > u128::from(account.capacity()) / 4 * 3;
                 // Where it does not say which limit it was, it was none that has enough left.
                 let blamed = match what {
                     Some(unit) => unit == rule.unit,
@@ -190,7 +192,7 @@ impl Core {
                     self.events.push(Event::GateShut { model, wait });
                 }
                 self.tell_others(now, own);
-                if shares {
+                if shares && !stray {
                     self.refused_too(now, sent, own, head.stated, wait, longest);
                 }
             }
