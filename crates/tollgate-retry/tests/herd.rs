@@ -126,7 +126,7 @@ async fn a_stray_refusal_among_many_that_are_served_holds_only_the_one_that_was_
         ("x-ratelimit-reset-requests", "5s"),
     ];
     let provider = Scripted::by(move |attempt| match attempt.index {
-        0 | 51 => full
+        0 | 81 => full
             .iter()
             .fold(Reply::rate_limited(5), |reply, (name, value)| {
                 reply.header(name, value)
@@ -134,7 +134,7 @@ async fn a_stray_refusal_among_many_that_are_served_holds_only_the_one_that_was_
         _ => ok(),
     });
     let service = RetryOnRateLimit::new(provider.clone(), patient());
-    for _ in 0..50 {
+    for _ in 0..80 {
         service.clone().oneshot(chat()).await.unwrap();
     }
     let begun = Instant::now();
@@ -144,9 +144,9 @@ async fn a_stray_refusal_among_many_that_are_served_holds_only_the_one_that_was_
     calls.spawn(service.clone().oneshot(chat()));
     all(calls).await;
     assert!(begun.elapsed() >= secs(5), "{:?}", begun.elapsed());
-    let late = provider.times()[52];
+    let late = provider.times()[82];
     assert!(
-        late >= provider.times()[51] + secs(5),
+        late >= provider.times()[81] + secs(5),
         "the other one waited, too"
     );
 }
