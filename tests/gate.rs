@@ -161,3 +161,43 @@ async fn a_timeout_of_the_first_byte_does_not_count_the_queue() {
         "ten seconds after it was sent"
     );
 }
+
+// A budget of our own around two targets: one that refuses holds up nobody who is on his way to the other.
+#[tokio::test(start_paused = true)]
+async fn limits_of_our_own_around_several_targets_wait_for_none_of_them() {
+    let busy = [
+        ("x-ratelimit-limit-requests", "10"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "30s"),
+    ];
+    let refused = move |_: &_| {
+        busy.iter()
+            .fold(Reply::rate_limited(30), |reply, (name, value)| {
+                reply.header(name, value)
+            })
+    };
+    for own in [true, false] {
+        let limits = Budget::builder()
+            .limit(Limit::requests(1_000).per_minute())
+            .own(own)
+            .build()
+            .expect("limits");
+        let start = Instant::now();
+        // The same model at two targets, each behind the budget in turn.
+        for provider in [
+            Scripted::by(move |seen| refused(seen)),
+            Scripted::new([ok()]),
+        ] {
+            let client = TokenBudgetLayer::new(limits.clone()).layer(provider);
+            client.oneshot(chat("m")).await.expect("an answer");
+        }
+        let took = start.elapsed();
+        assert_eq!(took <= secs(1), own, "{took:?}");
+        let limit = limits.snapshot().limits[0].limit;
+        assert_eq!(
+            limit,
+            if own { 1_000 } else { 10 },
+            "as it was told, or as the target states"
+        );
+    }
+}

@@ -58,6 +58,7 @@ pub struct BudgetBuilder {
     queue_bytes: u64,
     size_classes: bool,
     shadow: bool,
+    own: bool,
     max_wait: Duration,
     oversized: Oversized,
     charging: Charging,
@@ -78,6 +79,7 @@ impl BudgetBuilder {
             queue_bytes: 256 << 20,
             size_classes: false,
             shadow: false,
+            own: false,
             max_wait: Duration::from_secs(90),
             oversized: Oversized::default(),
             charging: Charging::default(),
@@ -150,6 +152,28 @@ impl BudgetBuilder {
     /// is then the one that this much work would have had.
     pub fn shadow(mut self, on: bool) -> Self {
         self.shadow = on;
+        self
+    }
+
+    /// Takes all limits for our own, whatever they count and for whom: what a provider states in its headers, and its
+    /// refusals, concern none of them. Default: no; then limits of requests and tokens in a period are the provider's where
+    /// they hold for all, a model or an API key.
+    ///
+    /// For what we allow, around several providers or targets: one that refuses holds up nobody who is on his way to another.
+    /// As all limits of our own they reserve the most that a request can use, and settle to what it used.
+    ///
+    /// ```
+    /// use tollgate_budget::{Budget, Limit};
+    ///
+    /// let ours = Budget::builder()
+    ///     .limit(Limit::tokens(1_000_000).per_minute())
+    ///     .own(true)
+    ///     .build()?;
+    /// # let _ = ours;
+    /// # Ok::<(), tollgate_budget::InvalidLimit>(())
+    /// ```
+    pub fn own(mut self, own: bool) -> Self {
+        self.own = own;
         self
     }
 
@@ -253,6 +277,11 @@ impl BudgetBuilder {
                 "a budget needs a limit, or must learn them".into(),
             ));
         }
+        if self.own && self.learn {
+            return Err(InvalidLimit(
+                "limits of our own are told, not learned from a provider's headers".into(),
+            ));
+        }
         if self.keys == 0 {
             return Err(InvalidLimit("a budget keeps at least one key".into()));
         }
@@ -284,6 +313,7 @@ impl BudgetBuilder {
             keys: self.keys,
             size_classes: self.size_classes,
             shadow: self.shadow,
+            own: self.own,
         };
         let mut charging = self.charging.shadow(self.shadow);
         if let Some(policy) = self.on_drop {
@@ -301,6 +331,7 @@ impl BudgetBuilder {
             .into_iter()
             .map(|limit| {
                 let mut rule = Rule::told(&limit);
+                rule.own = self.own;
                 reviews.push(limit.review);
                 if let Some(function) = limit.key {
                     rule.key = Some(functions.len());

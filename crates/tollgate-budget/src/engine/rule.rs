@@ -32,6 +32,8 @@ pub(crate) struct Rule {
     pub(crate) key: Option<usize>,
     pub(crate) exhausted: Exhausted,
     pub(crate) learned: bool,
+    /// It is ours, though it looks like one of the provider's.
+    pub(crate) own: bool,
 }
 
 /// Why a limit cannot say what a request takes of it.
@@ -73,6 +75,7 @@ impl Rule {
             key: None,
             exhausted: limit.exhausted,
             learned: false,
+            own: false,
         }
     }
 
@@ -90,7 +93,7 @@ impl Rule {
     /// Whether what the provider says of its limits can concern this one.
     pub(crate) fn is_the_providers(&self) -> bool {
         let scope = matches!(self.scope, Scope::Global | Scope::Model | Scope::ApiKey);
-        scope && self.unit != Unit::Money && self.calendar.is_none()
+        scope && !self.own && self.unit != Unit::Money && self.calendar.is_none()
     }
 
     /// Whether it counts requests for this model.

@@ -159,6 +159,7 @@ mod tests {
             keys: 10,
             size_classes: false,
             shadow: false,
+            own: false,
             epoch: Some(0),
         };
         let mut core = Core::new(vec![Rule::told(&cap)], bounds);

@@ -48,6 +48,11 @@ impl Core {
         else {
             return;
         };
+        if self.bounds.own {
+            // What the provider says of its limits concerns none of ours; nor do its refusals, which hold for one of
+            // several targets, perhaps.
+            return;
+        }
         let id = index_of(ticket);
         self.skew.see(sent, now, head.processing);
         self.redate(now);
@@ -274,7 +279,7 @@ impl Core {
 
     /// For how long the gate of its lane stays shut; 0 if it is open.
     pub(crate) fn gate_of(&self, now: Nanos, ticket: u64) -> Option<Nanos> {
-        if self.bounds.shadow {
+        if self.bounds.shadow || self.bounds.own {
             // It holds nobody, so whoever asks again must wait by himself.
             return None;
         }

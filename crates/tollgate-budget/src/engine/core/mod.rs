@@ -79,6 +79,8 @@ pub(crate) struct Bounds {
     pub(crate) size_classes: bool,
     /// It decides, and lets everything pass.
     pub(crate) shadow: bool,
+    /// None of its limits is the provider's.
+    pub(crate) own: bool,
 }
 
 /// What a budget in shadow mode would have done.

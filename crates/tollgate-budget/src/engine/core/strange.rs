@@ -19,6 +19,7 @@ fn core(limits: impl IntoIterator<Item = Limit>, settings: impl FnOnce(&mut Boun
         keys: 1000,
         size_classes: false,
         shadow: false,
+        own: false,
         epoch: None,
     };
     settings(&mut bounds);

@@ -47,6 +47,7 @@ fn core_of(limits: &[Limit], queue_len: usize) -> Core {
             keys: 10_000,
             size_classes: false,
             shadow: false,
+            own: false,
             epoch: None,
         },
     )
@@ -325,6 +326,7 @@ proptest! {
             keys: 10_000,
             size_classes: false,
             shadow: false,
+                own: false,
             epoch: None,
             };
             let mut core = Core::new(vec![rule], bounds);
