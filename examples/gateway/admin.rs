@@ -19,34 +19,24 @@ pub(crate) fn health() -> Router<Arc<App>> {
         .route("/readyz", get(ready))
 }
 
-/// `/` and `/metrics`.
-pub(crate) fn pages() -> Router<Arc<App>> {
-    Router::new()
+/// `/` and `/metrics`. `local`: they are for this machine, and a page in somebody's browser must not read them under a name
+/// of its own. Where an operator shows them beyond this machine, the network is the operator's to guard.
+pub(crate) fn pages(local: bool) -> Router<Arc<App>> {
+    let pages = Router::new()
         .route("/", get(page))
-        .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn(local))
+        .route("/metrics", get(metrics));
+    match local {
+        true => pages.route_layer(middleware::from_fn(only_local)),
+        false => pages,
+    }
 }
 
-/// A page in somebody's browser must not read these under a name of its own. (Where an operator has chosen to show
-/// them beyond this machine, the network is the operator's to guard.)
-async fn local(request: Request, next: Next) -> Response<Body> {
-    let told = request.headers().get(header::HOST);
-    let named = told
-        .and_then(|host| host.to_str().ok())
-        .is_some_and(|host| {
-            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-            name.trim_matches(['[', ']'])
-                .parse::<std::net::IpAddr>()
-                .is_ok()
-        });
-    if named || guard::is_local(request.uri(), request.headers()) {
+async fn only_local(request: Request, next: Next) -> Response<Body> {
+    if guard::is_local(request.uri(), request.headers()) {
         return next.run(request).await;
     }
-    plain(
-        StatusCode::FORBIDDEN,
-        "text/plain",
-        "Ask by the address, not by a name.\n".into(),
-    )
+    let said = "These pages are for this machine: ask 127.0.0.1 or localhost.\n";
+    plain(StatusCode::FORBIDDEN, "text/plain", said.into())
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response<Body> {

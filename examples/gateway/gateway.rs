@@ -153,6 +153,7 @@ impl Gateway {
             .as_ref()
             .map_or(Ok(addr), TcpListener::local_addr)
             .map_err(wrong)?;
+        let local = admin.ip().is_loopback();
         let mut routes = Router::new()
             .route("/v1", any(proxy::serve))
             .route("/v1/{*rest}", any(proxy::serve))
@@ -160,7 +161,7 @@ impl Gateway {
             .route("/v2/{*rest}", any(proxy::serve))
             .merge(admin::health());
         if private.is_none() {
-            routes = routes.merge(admin::pages());
+            routes = routes.merge(admin::pages(local));
         }
         let (stop, stopped) = watch::channel(false);
         let drain = config.drain;
@@ -174,7 +175,7 @@ impl Gateway {
         };
         let mut tasks = vec![run(public, routes)];
         if let Some(private) = private {
-            tasks.push(run(private, admin::health().merge(admin::pages())));
+            tasks.push(run(private, admin::health().merge(admin::pages(local))));
         }
         let upkeep = tokio::spawn(app.measures.clone().upkeep());
         Ok(Self {

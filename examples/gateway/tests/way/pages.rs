@@ -55,6 +55,29 @@ async fn the_pages_tell_how_it_is_and_escape_what_callers_wrote() {
 }
 
 #[tokio::test]
+async fn pages_that_are_shown_beyond_this_machine_may_be_asked_for_by_a_name() {
+    for (admin, status) in [("127.0.0.1:0", 403), ("0.0.0.0:0", 200)] {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nadmin_listen = \"{admin}\"\n[[target]]\nname = \"t\"\norigin = \"http://127.0.0.1:1\""
+        );
+        let config = Config::parse(&text, &|_| None).expect("a configuration");
+        let gateway = Gateway::start_behind(config, Proxies::none())
+            .await
+            .expect("a gateway");
+        let url = format!("http://127.0.0.1:{}/metrics", gateway.admin_addr().port());
+        let request = Request::get(url)
+            .header("host", "gateway.internal:9090")
+            .body(Body::empty())
+            .expect("a request");
+        assert_eq!(
+            ask(&http1(), request).await.status.as_u16(),
+            status,
+            "{admin}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_pages_have_a_listener_of_their_own_where_callers_come_from_elsewhere() {
     let digest = tollgate_gateway::keys::hash("0123456789abcdef".as_bytes()).expect("a digest");
     let text = format!(
