@@ -5,6 +5,8 @@ use tollgate_reqwest::v0_12 as adapter;
 
 #[path = "bodies.rs"]
 mod bodies;
+#[path = "bridged.rs"]
+mod bridged;
 #[path = "errors.rs"]
 mod errors;
 #[path = "extensions.rs"]

@@ -27,7 +27,7 @@ use crate::Reqwest;
 ///
 /// The layer is asked for a new service for every request, around the middlewares that come after this one; what is shared between
 /// requests lives in the handles that the layers were made with. The service borrows from the client, so the layers must not ask
-/// for `'static`. Those of tollgate do not.
+/// for `'static`. The four do not; for those that do there is [`BridgedMiddleware`](super::BridgedMiddleware).
 ///
 /// What was put into a request by `RequestBuilder::with_extension` is in the extensions that the layers see. Every attempt takes
 /// a copy of them along to the middlewares inside.
@@ -62,14 +62,7 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<reqwest::Response> {
-        let url = request.url().clone();
-        let mut request = Request::try_from(request)?;
-        let asked = Asked {
-            url,
-            uri: request.uri().clone(),
-            settings: request.extensions().clone(),
-        };
-        request.extensions_mut().extend(extensions.clone());
+        let (asked, request) = Asked::of(request, extensions)?;
         let asked = &asked;
         let mut service = self.layer.layer(NextService { next, asked });
         poll_fn(|cx| service.poll_ready(cx))
@@ -83,18 +76,36 @@ where
 /// The rest of a middleware chain, as the service that [`TollgateMiddleware`]'s layer stands around.
 #[derive(Clone)]
 pub struct NextService<'a> {
-    next: Next<'a>,
-    asked: &'a Asked,
+    pub(super) next: Next<'a>,
+    pub(super) asked: &'a Asked,
 }
 
 /// What a request came with and `http` has no place for.
-struct Asked {
+pub(super) struct Asked {
     /// With its fragment.
-    url: Url,
+    pub(super) url: Url,
     /// As it was made of the URL.
     uri: Uri,
     /// What reqwest itself keeps with a request: its timeout.
     settings: Extensions,
+}
+
+impl Asked {
+    /// The request as the layers see it, with what the caller and the middlewares outside have left for it.
+    pub(super) fn of(
+        request: reqwest::Request,
+        extensions: &Extensions,
+    ) -> Result<(Self, Request<Body>)> {
+        let url = request.url().clone();
+        let mut request = Request::try_from(request)?;
+        let asked = Self {
+            url,
+            uri: request.uri().clone(),
+            settings: request.extensions().clone(),
+        };
+        request.extensions_mut().extend(extensions.clone());
+        Ok((asked, request))
+    }
 }
 
 impl<'a> Service<Request<Body>> for NextService<'a> {

@@ -9,6 +9,9 @@ use tollgate_core::classify::{Classify, Fault};
 use crate::Reqwest;
 
 // The same files serve both versions, whose interfaces differ in nothing that is used here.
+#[cfg(feature = "middleware-0-4")]
+#[path = "bridge.rs"]
+mod bridge;
 #[path = "faults.rs"]
 mod faults;
 #[cfg(feature = "middleware-0-4")]
@@ -17,6 +20,9 @@ mod middleware;
 #[path = "service.rs"]
 mod service;
 
+#[cfg(feature = "middleware-0-4")]
+#[cfg_attr(docsrs, doc(cfg(feature = "middleware-0-4")))]
+pub use bridge::{BridgedMiddleware, PostFuture, PostService};
 #[cfg(feature = "middleware-0-4")]
 #[cfg_attr(docsrs, doc(cfg(feature = "middleware-0-4")))]
 pub use middleware::{MiddlewareClient, NextService, TollgateMiddleware};
