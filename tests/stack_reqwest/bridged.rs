@@ -21,9 +21,9 @@ use super::{
 };
 use crate::upstream::{CHAT, Upstream, limited, nobody, served};
 
-/// Counts the attempts that are under way.
+/// Counts the attempts that are under way, and the most there were.
 #[derive(Clone, Default)]
-struct UnderWay(Arc<AtomicUsize>);
+struct UnderWay(Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 struct Leaves(Arc<AtomicUsize>);
 
@@ -41,7 +41,8 @@ impl Middleware for UnderWay {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<reqwest::Response> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        let before = self.0.fetch_add(1, Ordering::SeqCst);
+        self.1.fetch_max(before + 1, Ordering::SeqCst);
         let _leaves = Leaves(Arc::clone(&self.0));
         next.run(request, extensions).await
     }
@@ -98,6 +99,7 @@ async fn an_attempt_that_is_given_up_is_dropped_before_the_next_is_sent() {
     assert_eq!(response.status(), 200);
     assert_eq!(server.provider().totals().requests, 2);
     assert_eq!(under_way.0.load(Ordering::SeqCst), 0, "none is left");
+    assert_eq!(under_way.1.load(Ordering::SeqCst), 1, "one at a time");
 }
 
 #[tokio::test]

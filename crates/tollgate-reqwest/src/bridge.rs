@@ -67,16 +67,16 @@ where
         let mut sending = FuturesUnordered::new();
         loop {
             tokio::select! {
-                // The call first: what it has just dropped is not sent.
+                // In this order: an attempt that the call has dropped is gone before the next one is sent.
                 biased;
                 response = &mut call => {
                     return Ok(into_response(&asked.url, response.map_err(Into::into)?));
                 }
+                Some(()) = sending.next() => {}
                 Some(post) = posted.recv() => {
                     let next = NextService { next: next.clone(), asked };
                     sending.push(send(next, post));
                 }
-                Some(()) = sending.next() => {}
             }
         }
     }
