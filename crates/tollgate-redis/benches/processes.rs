@@ -61,10 +61,12 @@ fn scenarios() -> Vec<Scenario> {
     let full = |name, processes| Scenario {
         name,
         processes,
+        seconds: 24.0,
         ..base
     };
     let load = |name, processes| Scenario {
         load: 0.8,
+        seconds: 15.0,
         ..full(name, processes)
     };
     let window = |name, processes| Scenario {
@@ -75,24 +77,23 @@ fn scenarios() -> Vec<Scenario> {
     };
     let happens = |name, happens| Scenario {
         happens,
+        seconds: 12.0,
         ..full(name, 8)
+    };
+    // For many processes units are held longer, and so the bucket must be larger.
+    let long = |scenario| Scenario {
+        hold: 2.0,
+        period: 10.0,
+        ..scenario
     };
     vec![
         full("saturated-1", 1),
         full("saturated-4", 4),
         full("saturated-16", 16),
-        Scenario {
-            hold: 2.0,
-            period: 10.0,
-            ..full("saturated-32", 32)
-        },
+        long(full("saturated-32", 32)),
         load("load-4", 4),
         load("load-16", 16),
-        Scenario {
-            hold: 2.0,
-            period: 10.0,
-            ..load("load-32", 32)
-        },
+        long(load("load-32", 32)),
         Scenario {
             hungry: true,
             ..full("hungry-16", 16)
@@ -102,24 +103,30 @@ fn scenarios() -> Vec<Scenario> {
         Scenario {
             rate: 500.0 / 60.0,
             period: 60.0,
-            hold: 1.0,
+            hold: 5.0,
             seconds: 60.0,
-            ..full("500-a-minute-8", 8)
+            ..full("minute-500-8", 8)
         },
         happens("half-die-8", Happens::HalfDie),
         happens("flush-8", Happens::Flush),
         happens("falls-back-8", Happens::FallsBack),
         Scenario {
-            happens: Happens::Flush,
             seconds: 21.0,
             ..window("window-flush-8", 8)
-        },
+        }
+        .with(Happens::Flush),
         Scenario {
-            happens: Happens::FallsBack,
             seconds: 21.0,
             ..window("window-falls-back-8", 8)
-        },
+        }
+        .with(Happens::FallsBack),
     ]
+}
+
+impl Scenario {
+    fn with(self, happens: Happens) -> Self {
+        Self { happens, ..self }
+    }
 }
 
 fn micros() -> u64 {

@@ -195,6 +195,7 @@ impl RedisBudgetBuilder {
             script: Script::new(include_str!("trip.lua")),
             timeout: self.timeout,
             horizon: self.horizon,
+            hold: self.terms.hold,
             spread: self.terms.spread,
             status: Arc::clone(&status),
             holder: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),

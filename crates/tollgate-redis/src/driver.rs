@@ -39,6 +39,7 @@ pub(crate) struct Driver {
     pub(crate) script: Script,
     pub(crate) timeout: Duration,
     pub(crate) horizon: Duration,
+    pub(crate) hold: Duration,
     pub(crate) spread: Duration,
     pub(crate) status: Arc<Mutex<Status>>,
     pub(crate) holder: String,
@@ -97,7 +98,7 @@ impl Driver {
             let now = Instant::now();
             let waits = self.retry.is_some_and(|at| at > now);
             let lively = self.granted.is_some_and(|at| at + HEARTBEAT > now);
-            let beat = self.visited + if lively { LIVELY } else { HEARTBEAT };
+            let beat = self.visited + if lively { self.lively() } else { HEARTBEAT };
             let beats = beat <= now;
             let news = !self.gates.is_empty() || self.retry.is_some();
             if waits {
@@ -120,6 +121,11 @@ impl Driver {
         if self.retry.is_none() {
             self.visit(last, true).await;
         }
+    }
+
+    /// Whoever holds units for long shows itself less often; then all wait longer for those who remember.
+    fn lively(&self) -> Duration {
+        LIVELY.max(self.hold).min(HEARTBEAT)
     }
 
     async fn visit(&mut self, orders: Vec<Order>, bye: bool) {
@@ -226,6 +232,7 @@ impl Driver {
             s: self.number,
             wall: wall.map_or(0, |wall| u64::try_from(wall.as_micros()).unwrap_or(0)),
             horizon: u64::try_from(self.horizon.as_micros()).unwrap_or(0),
+            quiet: micros(self.lively().mul_f64(1.5)),
             bye,
             g: gates
                 .iter()

@@ -24,7 +24,7 @@
 //!
 //! A process *buys in advance*: a script on the server debits a chunk of the limit and says from when on it may be used.
 //! Requests spend what is in hand, so they wait for no server, and a process that dies can waste units but never
-//! overspend them. More is bought in the background when a third is left; where there is not enough for all, chunks are
+//! overspend them. More is bought in the background when an eighth is left; where there is not enough for all, chunks are
 //! booked ahead in turn, in fair shares. Only the server's time counts.
 //!
 //! What was bought is used within [`hold`](RedisBudgetBuilder::hold) or is lost, and so much is set apart of the limit

@@ -27,19 +27,18 @@ if before then now = max(now, before) end
 
 -- The state. Whoever has seen a later one than this starts a new epoch, and all tell what they remember. Until they
 -- have had the time to, nothing is granted; a bucket loses nothing by it, for it fills meanwhile.
-local QUIET = 1500000
 local told = tonumber(call('HGET', KEYS[3], q.h) or nil)
 if not e then
   e, n, born, since = max(q.e + 1, raw), 0, now, 0
-  if q.e > 0 then quiet = now + QUIET end
+  if q.e > 0 then quiet = now + q.quiet end
 elseif q.e > e or (q.e == e and q.n > 0 and (not told or told < q.n)) then
-  e, since, quiet = max(q.e, e) + 1, before, now + QUIET
+  e, since, quiet = max(q.e, e) + 1, before, now + q.quiet
 end
 if q.e == e then
   for i, o in ipairs(q.o) do
     if o.known and call('EXISTS', KEYS[2 + 2 * i]) == 0 then
       -- Evicted, alone of all: what is told is for limits without a state.
-      e, since, quiet = e + 1, now, now + QUIET
+      e, since, quiet = e + 1, now, now + q.quiet
       break
     end
   end
@@ -233,8 +232,8 @@ local function rolling(key, sharers, o)
   local c, wait, back, scarce = 0, 0, 0, false
   if o.want > 0 then
     local start = fits(1) or now + window
-    if now < quiet and quiet - QUIET + window > now then
-      back = min(quiet, quiet - QUIET + window) - now
+    if now < quiet then
+      back = quiet - now
     elseif start > now + q.horizon then
       -- Somebody may give back what he has not used.
       back = min(start - now - q.horizon, q.horizon)

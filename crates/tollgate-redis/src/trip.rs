@@ -139,6 +139,8 @@ pub(crate) struct Trip<'a> {
     /// What its wall clock shows.
     pub(crate) wall: u64,
     pub(crate) horizon: u64,
+    /// After a loss, so long nothing is granted.
+    pub(crate) quiet: u64,
     /// The last visit.
     pub(crate) bye: bool,
     pub(crate) g: Vec<(String, u64)>,
