@@ -44,6 +44,8 @@ enum Happens {
 
 const SPREAD: f64 = 0.1;
 const TOKENS: u64 = 100;
+/// Trips and waits are counted from then on.
+const SETTLES: Duration = Duration::from_secs(3);
 
 fn scenarios() -> Vec<Scenario> {
     let base = Scenario {
@@ -185,6 +187,14 @@ async fn work(scenario: Scenario, url: &str, begin: u64, index: usize) {
             tell.send((micros(), wait)).is_ok()
         }
     };
+    // In the first seconds the burst, of which nobody knows, counts as spent.
+    let early = tokio::spawn({
+        let budget = budget.clone();
+        async move {
+            sleep(SETTLES).await;
+            budget.store().trips
+        }
+    });
     let idle = scenario.hungry && index > 0;
     let mut tasks = Vec::new();
     if scenario.load == 0.0 && !idle {
@@ -221,7 +231,8 @@ async fn work(scenario: Scenario, url: &str, begin: u64, index: usize) {
     drop(one);
     let store = budget.store();
     writer.join().unwrap();
-    println!("trips {} {}", store.trips, store.failures);
+    let early = early.await.unwrap();
+    println!("trips {} {}", store.trips - early, store.failures);
 }
 
 fn free_port() -> u16 {
@@ -322,6 +333,7 @@ async fn run(scenario: Scenario) {
         sleep(Duration::from_millis(10)).await;
     }
     let begin = micros() + 1_000_000;
+    let settled = begin + SETTLES.as_micros() as u64;
     let mut workers: Vec<_> = (0..scenario.processes)
         .map(|index| {
             let program = std::env::current_exe().unwrap();
@@ -366,8 +378,7 @@ async fn run(scenario: Scenario) {
                 if let (Ok(at), Ok(wait)) = (at.parse::<u64>(), wait.parse::<u64>()) {
                     if at >= begin {
                         log.push(at);
-                        // In the first seconds the burst, of which nobody knows, counts as spent.
-                        if at >= begin + 3_000_000 {
+                        if at >= settled {
                             waits.push(wait);
                         }
                         sent += 1.0;
@@ -409,7 +420,7 @@ async fn run(scenario: Scenario) {
         scenario.hold,
         log.len(),
         share,
-        trips as f64 / log.len() as f64,
+        trips as f64 / waits.len() as f64,
         if scenario.hungry || scenario.happens == Happens::HalfDie {
             "".into()
         } else {

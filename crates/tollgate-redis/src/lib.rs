@@ -48,3 +48,7 @@ pub use budget::RedisBudget;
 pub use builder::{InvalidStore, RedisBudgetBuilder};
 pub use status::StoreSnapshot;
 pub use tollgate_budget::leases::Outage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -129,7 +129,7 @@ local function portion(o, free, share, sum)
     -- What is left over of a few requests is lost.
     if o.need > 0 and c < 16 * o.need then c = floor(c / o.need) * o.need end
   end
-  if free < c and free >= max(o.need, c / 4, 1) then c = max(o.need, floor(free)) end
+  if free < c and free >= max(o.need, c / 2, 1) then c = max(o.need, floor(free)) end
   return c, scarce
 end
 
