@@ -129,8 +129,9 @@ impl Core {
             }
             if let Some((what, wait)) = head.refusal {
                 let stated = stated.next();
-                // The headers say so, or our own books do: they are nearly full.
-                explained |= stated.is_some_and(|stated| stated.left() < take.units)
+                // The headers say so, or our own books do: others wait for room, or there is little of it.
+                explained |= !self.queue.is_empty()
+                    || stated.is_some_and(|stated| stated.left() < take.units)
                     || account.used(now) > u128::from(account.capacity()) / 4 * 3;
                 // Where it does not say which limit it was, it was none that has enough left.
                 let blamed = match what {
