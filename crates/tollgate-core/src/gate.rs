@@ -48,7 +48,7 @@ pub struct Gate {
 
 /// Answers without a statement of what is left, after which the pace ends.
 const ENOUGH: u32 = 16;
-/// Of the last 64 answers, fewer than these are refusals where they are strays.
+/// Of the last 64 answers and this one, fewer than these are refusals where they are strays.
 const FEW: u32 = 4;
 
 impl Gate {
@@ -129,8 +129,7 @@ impl Gate {
     /// A request was refused, and nothing that was stated explains it: whether it is one of few among many that were
     /// served. If so it holds nobody else, and [`refused`](Self::refused) is not to be told.
     ///
-    /// That takes 64 answers, of which fewer than four were refusals: where one in sixteen is refused, or more, the gate is
-    /// shut.
+    /// That takes 64 answers: with the fourth refusal among so many the gate is shut.
     ///
     /// ```
     /// # use tollgate_core::gate::Gate;
@@ -142,7 +141,7 @@ impl Gate {
     /// assert_eq!([(); 4].map(|()| gate.strayed()), [true, true, true, false]);
     /// ```
     pub fn strayed(&mut self) -> bool {
-        let stray = self.known == u64::BITS && self.answers.count_ones() < FEW;
+        let stray = self.known == u64::BITS && self.answers.count_ones() + 1 < FEW;
         if stray {
             self.note(true);
         }
