@@ -21,15 +21,17 @@ pub(crate) enum Books {
 }
 
 impl Books {
-    /// Opens the books of some limits. What is learned is learned by each process for itself.
+    /// Opens the books of some limits. What is learned is learned by each process for itself. `own`: they are what the
+    /// gateway allows, whatever the providers say.
     pub(crate) async fn open(
         config: &Config,
         whose: &str,
         limits: &[Limit],
         learn: bool,
+        own: bool,
     ) -> Result<Self, ConfigError> {
         let settings = |mut builder: BudgetBuilder| {
-            builder = builder.learn(learn).max_wait(config.queue);
+            builder = builder.learn(learn).own(own).max_wait(config.queue);
             match &config.prices {
                 Some(prices) => builder.prices(prices.clone()),
                 None => builder,

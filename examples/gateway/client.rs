@@ -89,7 +89,7 @@ impl Proxies {
     }
 }
 
-/// Makes a client. `http2`: it is known beforehand, also without TLS.
+/// Makes a client: of HTTP/1.1, or of HTTP/2 also without TLS.
 #[must_use]
 pub fn client(connect: Duration, proxies: &Proxies, http2: bool) -> Http {
     let mut tcp = HttpConnector::new();
@@ -97,20 +97,28 @@ pub fn client(connect: Duration, proxies: &Proxies, http2: bool) -> Http {
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect));
     tcp.set_keepalive(Some(Duration::from_secs(30)));
-    let connector = HttpsConnectorBuilder::new()
+    let tls = HttpsConnectorBuilder::new()
         .with_webpki_roots()
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(Connector {
-            tcp,
-            proxies: proxies.clone(),
-        });
+        .https_or_http();
+    let tcp = Connector {
+        tcp,
+        proxies: proxies.clone(),
+    };
+    // One connection would carry all calls to a target: callers who do not read could hold up all others, and calls beyond
+    // the server's number of streams would wait where nobody sees them. So HTTP/2 is for who asks for it.
+    let connector = match http2 {
+        true => tls.enable_http2().wrap_connector(tcp),
+        false => tls.enable_http1().wrap_connector(tcp),
+    };
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(1_024)
         .http2_only(http2)
+        // Room for a thousand callers who do not read.
+        .http2_initial_stream_window_size(256 << 10)
+        .http2_initial_connection_window_size(256 << 20)
         .http2_keep_alive_interval(Duration::from_secs(20))
         // TLS and the proxy's answer count too.
         .build(BoxCloneSyncService::new(Timeout::new(connector, connect)))

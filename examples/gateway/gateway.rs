@@ -21,7 +21,7 @@ use tollgate::wire::prompt::{Dialect, Endpoint};
 use crate::{
     admin, answer,
     client::Proxies,
-    config::{ChainConfig, Config, ConfigError},
+    config::{ChainConfig, Config, ConfigError, DigestKey},
     gather::Room,
     keys::Keys,
     measures::Measures,
@@ -116,7 +116,7 @@ impl Gateway {
     ///
     /// A sentence.
     pub async fn start_behind(config: Config, proxies: Proxies) -> Result<Self, ConfigError> {
-        if let Some(key) = config.digest_key {
+        if let Some(DigestKey(key)) = config.digest_key {
             // A second gateway of the same process has the same key, or none.
             let _ = tollgate::principal::Principal::set_key(key);
         }

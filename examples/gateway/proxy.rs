@@ -113,7 +113,16 @@ async fn call(
         return Err(Own::new(
             StatusCode::BAD_REQUEST,
             "invalid_path",
-            "The path must not lead upwards",
+            "The path must not lead upwards, nor hide what it is",
+        ));
+    }
+    let coded = parts.headers.get(http::header::CONTENT_ENCODING);
+    if coded.is_some_and(|coding| coding != "identity") {
+        // Neither limits nor chains could read it.
+        return Err(Own::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_encoding",
+            "This gateway takes requests without a content-encoding",
         ));
     }
     let Ok(permit) = Arc::clone(&app.requests).try_acquire_owned() else {

@@ -7,7 +7,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
 use tower::ServiceExt;
 
 /// A caller that says nothing, or takes longer for a head, is dropped.
@@ -28,6 +32,7 @@ pub async fn serve(
 ) -> bool {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let (open, closing) = watch::channel(());
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -60,19 +65,48 @@ pub async fn serve(
         let service = service_fn(move |request: Request<Incoming>| {
             app.clone().oneshot(request.map(Body::new))
         });
-        let connection = builder.serve_connection(TokioIo::new(socket), service);
-        let connection = graceful.watch(connection.into_owned());
+        let (builder, watcher, mut closing) =
+            (builder.clone(), graceful.watcher(), closing.clone());
         connections.spawn(async move {
+            // Who has said nothing by the time it ends is not waited for.
+            let begun = tokio::select! {
+                begun = begins(&socket) => begun,
+                _ = closing.changed() => false,
+            };
+            if !begun {
+                return;
+            }
+            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            let connection = watcher.watch(connection.into_owned());
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "a connection ended");
             }
         });
     }
-    drop(listener);
+    drop((listener, open));
     // What outlasts this ends with the set.
     tokio::time::timeout(drain, graceful.shutdown())
         .await
         .is_ok()
+}
+
+/// Whether a caller says enough in time to tell which HTTP he speaks: the builder itself waits for that for ever.
+async fn begins(socket: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let told = async {
+        let mut first = [0; PREFACE.len()];
+        loop {
+            match socket.peek(&mut first).await {
+                Ok(0) | Err(_) => return false,
+                Ok(n) if n < PREFACE.len() && PREFACE.starts_with(&first[..n]) => {
+                    // There is something to read already, so readiness says nothing.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Ok(_) => return true,
+            }
+        }
+    };
+    tokio::time::timeout(HEAD, told).await.unwrap_or(false)
 }
 
 /// Out of file descriptors, most likely: others must close first.

@@ -77,7 +77,7 @@ impl Stacks {
         let mut stores = Vec::new();
         for target in &config.targets {
             let whose = format!("target {}", target.name);
-            let books = Books::open(config, &whose, &target.limits, target.learn).await?;
+            let books = Books::open(config, &whose, &target.limits, target.learn, false).await?;
             let http = client::client(config.connect, proxies, target.http2);
             let shown = proxies.authorization(target)?;
             let http = http.map_request(move |request| show(request, shown.as_ref()));
@@ -91,7 +91,7 @@ impl Stacks {
         };
         let own = match config.limits.is_empty() {
             true => None,
-            false => Some(Books::open(config, "gateway", &config.limits, false).await?),
+            false => Some(Books::open(config, "gateway", &config.limits, false, true).await?),
         };
         let inner = match &own {
             Some(books) => books.around(to, config),

@@ -1,5 +1,6 @@
 //! The configuration: read from a file, checked, and refused with one sentence and its line.
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -28,6 +29,16 @@ pub use self::{
     targets::{ChainConfig, TargetConfig},
 };
 
+/// The key of all digests: whoever has it can tell whom a digest stands for.
+#[derive(Clone, Copy)]
+pub struct DigestKey(pub [u8; 16]);
+
+impl fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestKey")
+    }
+}
+
 /// All settings of a gateway. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -44,7 +55,7 @@ pub struct Config {
     /// How long answers under way may take when the gateway is told to stop.
     pub drain: Duration,
     /// The key of all digests, where they must outlive the process.
-    pub digest_key: Option<[u8; 16]>,
+    pub digest_key: Option<DigestKey>,
     /// The server on which limits are shared with other gateways.
     pub redis: Option<RedisConfig>,
     /// The providers.
@@ -352,14 +363,14 @@ fn digest_key(
     text: &str,
     told: Option<&Spanned<String>>,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<[u8; 16]>, ConfigError> {
+) -> Result<Option<DigestKey>, ConfigError> {
     let Some(variable) = told else {
         return Ok(None);
     };
     let hex = env(variable.get_ref()).unwrap_or_default();
     let key: Option<Vec<u8>> = crate::keys::from_hex(hex.trim());
     match key.and_then(|key| key.try_into().ok()) {
-        Some(key) => Ok(Some(key)),
+        Some(key) => Ok(Some(DigestKey(key))),
         None => Err(ConfigError::at(
             text,
             variable.span(),

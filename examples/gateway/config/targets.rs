@@ -100,7 +100,8 @@ pub(super) fn target(
     let header = file
         .credential_header
         .as_ref()
-        .map(|header| header.get_ref().as_str());
+        .map(|header| header.get_ref().to_ascii_lowercase());
+    let header = header.as_deref();
     let mut shown = None;
     let credential = match &file.credential_env {
         Some(variable) => {

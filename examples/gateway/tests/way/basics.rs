@@ -240,11 +240,41 @@ async fn what_is_too_large_is_refused_in_the_providers_shape() {
 #[tokio::test]
 async fn a_path_that_leads_upwards_goes_nowhere() {
     let pair = pair(sim(), WIDE).await;
-    for path in ["/v1/../sim/account", "/v1/%2e%2e/sim/account"] {
+    for path in [
+        "/v1/../sim/account",
+        "/v1/%2e%2e/sim/account",
+        // A server would read it as what no limit here has seen.
+        "/v1/chat/%63ompletions",
+    ] {
         let answer = pair.get(path).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
     }
     let answer = pair.get("/elsewhere").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     assert_eq!(answer.json()["error"]["code"], "not_found");
+}
+
+#[tokio::test]
+async fn a_request_that_the_limits_cannot_read_is_not_passed() {
+    let pair = pair(sim(), WIDE).await;
+    let mut request = pair.post("/v1/chat/completions", &chat());
+    let coding = http::HeaderValue::from_static("gzip");
+    request.headers_mut().insert("content-encoding", coding);
+    let answer = ask(&http1(), request).await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(pair.provider.provider().totals().requests, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_does_not_hold_up_the_end() {
+    let pair = pair(sim(), WIDE).await;
+    let silent = tokio::net::TcpStream::connect(pair.gateway.addr())
+        .await
+        .expect("a connection");
+    assert_eq!(pair.chat().await.status, StatusCode::OK);
+    let begun = std::time::Instant::now();
+    assert!(pair.gateway.stop().await, "nothing was under way");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    drop(silent);
 }

@@ -1,4 +1,6 @@
 //! What the layers do, seen from outside: fallbacks, retries, limits, costs, failures.
+use std::time::Duration;
+
 use axum::body::Body;
 use http::{Request, StatusCode};
 use serde_json::json;
@@ -94,6 +96,41 @@ async fn a_chain_goes_on_at_another_target_with_its_key_and_its_limits() {
 }
 
 #[tokio::test]
+async fn what_the_gateway_allows_waits_for_no_target_that_refuses() {
+    let refuses = sim().on(|_| Fault::RateLimited {
+        unit: tollgate_sim::Unit::Requests,
+        retry_after: Some(Duration::from_secs(60)),
+    });
+    let first = tollgate_sim::server::Server::bind("127.0.0.1:0", refuses.build())
+        .await
+        .expect("a provider");
+    let url = first.url();
+    let pair = pair_with(sim().api_key(KEY), |second| {
+        format!(
+            "listen = \"127.0.0.1:0\"\n\
+             [[target]]\nname = \"one\"\norigin = \"{url}\"\n{WIDE}\n\
+             [[target]]\nname = \"two\"\norigin = \"{second}\"\ncredential_env = \"SIM_KEY\"\n{WIDE}\n\
+             [[chain]]\ncandidates = [{{ target = \"one\", model = \"m\" }}, {{ target = \"two\", model = \"m\" }}]\n\
+             [[limit]]\nrequests = 1_000\nper = \"minute\"\n"
+        )
+    })
+    .await;
+    let mut document = chat();
+    document["model"] = json!("m");
+    let begun = std::time::Instant::now();
+    for _ in 0..3 {
+        let answer = ask(&http1(), pair.post("/v1/chat/completions", &document)).await;
+        assert_eq!(
+            (answer.status, answer.said("x-tollgate-target")),
+            (StatusCode::OK, "two"),
+            "{answer:?}"
+        );
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_provider_that_is_not_there_is_a_502_that_is_not_to_be_asked_again() {
     let text = format!(
         "listen = \"127.0.0.1:0\"\n[[target]]\nname = \"gone\"\norigin = \"http://127.0.0.1:1\"\n{WIDE}\n[retry]\nattempts = 1"
@@ -115,7 +152,7 @@ async fn a_document_that_breaks_in_its_middle_is_no_whole_answer() {
 
 #[tokio::test]
 async fn requests_beyond_the_most_are_sent_away_at_once() {
-    let hour = std::time::Duration::from_secs(3_600);
+    let hour = Duration::from_secs(3_600);
     let pair = pair_with(sim().latency(hour), |url| {
         format!("listen = \"127.0.0.1:0\"\nmax_requests = 2\n[[target]]\nname = \"sim\"\norigin = \"{url}\"\n{WIDE}")
     })
