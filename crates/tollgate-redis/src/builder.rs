@@ -33,13 +33,25 @@ pub struct RedisBudgetBuilder {
     timeout: Duration,
 }
 
-#[derive(Debug)]
 enum Told {
     Url(String),
     #[cfg(feature = "sentinel")]
     Sentinels(Vec<String>, String),
     #[cfg(feature = "cluster")]
     Cluster(Vec<String>),
+}
+
+/// An address may hold a password.
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Url(_) => "Url",
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(..) => "Sentinels",
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => "Cluster",
+        })
+    }
 }
 
 impl RedisBudgetBuilder {

@@ -42,11 +42,13 @@ impl Keys {
     pub(crate) fn limit(order: &Order) -> String {
         let unit = format!("{:?}", order.unit);
         let key = order.key.as_deref();
+        // A bucket and a window are kept in forms of their own: under one name each would wipe out the other's state.
         let period = match order.kept {
             Kept::Cap { ends } => {
                 let ends = ends.duration_since(std::time::SystemTime::UNIX_EPOCH);
                 format!("until {}", ends.map_or(0, |ends| ends.as_secs()))
             }
+            Kept::Bucket { .. } => format!("bucket of {} us", order.period.as_micros()),
             _ => format!("{} us", order.period.as_micros()),
         };
         digest([

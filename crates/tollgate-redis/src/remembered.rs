@@ -42,6 +42,9 @@ impl Remembered {
             used: 0,
         });
         limit.line = line.clone();
+        // A cap's claim is what was claimed, and what was granted on top of it: told without that, it would be free for
+        // others for a while.
+        limit.line.claim = limit.line.claim.saturating_add(granted.units);
         limit.used = self.turn;
         limit.mem.clone_from(&granted.mem);
         if line.is_rolling() && granted.units > 0 {

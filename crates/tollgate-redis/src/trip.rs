@@ -31,7 +31,7 @@ pub(crate) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<u64>,
     age: u64,
-    claim: u64,
+    pub(crate) claim: u64,
     /// This process has visited it before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) known: bool,

@@ -360,7 +360,7 @@ impl Lease {
     pub(crate) fn take(&mut self, now: Nanos, rate: Rate, shape: Shape, units: u64) -> Part {
         self.roll(shape);
         self.expire(now);
-        self.short = 0;
+        // What another one lacks is still to be asked for: he may wait for it where nothing else wakes him.
         self.used_at = now;
         self.taken = self.taken.saturating_add(units);
         if let Shape::Cap { ends } = shape {
