@@ -89,7 +89,9 @@ impl Room {
                 first = data;
             } else {
                 if more.is_empty() {
-                    more.reserve(usize::try_from(hint.lower()).unwrap_or(0).max(length));
+                    // As much as was said, but not for the saying alone.
+                    let said = usize::try_from(hint.lower()).unwrap_or(0);
+                    more.reserve(said.min(1 << 20).max(length));
                     more.extend_from_slice(&first);
                 }
                 more.extend_from_slice(&data);

@@ -24,13 +24,24 @@ const OF_THE_CALLER: [&str; 15] = [
     "forwarded",
     "via",
     "x-real-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
+    "true-client-ip",
     "origin",
     "referer",
     "openai-organization",
     "openai-project",
+    "anthropic-workspace-id",
+    "x-goog-user-project",
+];
+
+/// So do these begin: what a proxy in front says of the caller, his tokens among it.
+const OF_A_PROXY: [&str; 7] = [
+    "x-forwarded-",
+    "x-auth-",
+    "x-original-",
+    "x-envoy-",
+    "x-amzn-",
+    "x-ms-client-principal",
+    "cf-",
 ];
 
 /// What a provider may say that is about the gateway's account or its own site and not about the answer.
@@ -54,6 +65,7 @@ pub fn for_provider(headers: &mut HeaderMap) {
     for name in OF_THE_CALLER {
         headers.remove(name);
     }
+    begin_with(headers, &OF_A_PROXY);
     // The body is whole now: its length is known anew, and nobody waits for a 100.
     for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
         headers.remove(name);
@@ -91,11 +103,18 @@ fn hop_by_hop(headers: &mut HeaderMap) {
 
 /// Nobody but this gateway says these.
 fn ours(headers: &mut HeaderMap) {
-    let said: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-tollgate-"))
-        .cloned()
-        .collect();
+    begin_with(headers, &["x-tollgate-"]);
+}
+
+/// Takes out what begins so.
+fn begin_with(headers: &mut HeaderMap, beginnings: &[&str]) {
+    let begins = |name: &&HeaderName| {
+        let name = name.as_str();
+        beginnings
+            .iter()
+            .any(|beginning| name.starts_with(beginning))
+    };
+    let said: Vec<HeaderName> = headers.keys().filter(begins).cloned().collect();
     for name in said {
         headers.remove(name);
     }
@@ -155,6 +174,9 @@ mod tests {
             ("x-goog-api-key", "k"),
             ("cookie", "k"),
             ("openai-project", "k"),
+            ("x-forwarded-access-token", "k"),
+            ("cf-access-jwt-assertion", "k"),
+            ("anthropic-workspace-id", "k"),
         ];
         let mut headers = map(&keys);
         for_provider(&mut headers);

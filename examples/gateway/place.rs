@@ -54,7 +54,7 @@ impl Place {
         };
         let pairs = asked.query().unwrap_or_default().split('&');
         // Gemini's way to show a key, which is the gateway's here.
-        let kept = pairs.filter(|pair| !pair.is_empty() && !pair.starts_with("key="));
+        let kept = pairs.filter(|pair| !pair.is_empty() && !names_a_key(pair));
         for (at, pair) in kept.enumerate() {
             there.push(if at == 0 { '?' } else { '&' });
             there.push_str(pair);
@@ -76,6 +76,17 @@ impl Place {
             headers.insert(name.clone(), value.clone());
         }
     }
+}
+
+/// Whether a pair of a query is `key=…`, its name coded or not.
+fn names_a_key(pair: &str) -> bool {
+    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+    let name = name.to_ascii_lowercase();
+    let plain = name
+        .replace("%6b", "k")
+        .replace("%65", "e")
+        .replace("%79", "y");
+    plain == "key"
 }
 
 /// Whether a path stays where it is put, and says plainly what it is: without segments that lead upwards, coded or not,
@@ -128,7 +139,7 @@ mod tests {
             ("", "/v1", "/"),
             (
                 "/v1",
-                "/v1beta/models/m:generateContent?key=gw&alt=sse",
+                "/v1beta/models/m:generateContent?key=gw&k%65y=gw&alt=sse",
                 "/v1beta/models/m:generateContent?alt=sse",
             ),
             (

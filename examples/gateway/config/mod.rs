@@ -209,11 +209,20 @@ impl Config {
             timeouts = timeouts.total(time);
         }
         let or = |told, usual| span(told, usual).map(Option::unwrap_or_default);
+        let max_body = number(file.max_body.as_ref(), 32 << 20, "max_body")?;
+        let max_buffered = number(file.max_buffered.as_ref(), 256 << 20, "max_buffered")?;
+        if let Some(told) = (file.max_buffered.as_ref().or(file.max_body.as_ref()))
+            .filter(|_| max_buffered < max_body)
+        {
+            let why =
+                "max_buffered must be as large as max_body, or a body of that size never gets in";
+            return Err(ConfigError::at(text, told.span(), why));
+        }
         Ok(Self {
             listen,
             admin_listen,
-            max_body: number(file.max_body.as_ref(), 32 << 20, "max_body")?,
-            max_buffered: number(file.max_buffered.as_ref(), 256 << 20, "max_buffered")?,
+            max_body,
+            max_buffered,
             max_requests: match &file.max_requests {
                 Some(told) if *told.get_ref() == 0 => {
                     return Err(ConfigError::at(

@@ -40,6 +40,10 @@ fn what_is_wrong_is_said_in_one_sentence_with_its_line() {
         ),
         (format!("max_body = -1\n{TARGET}"), "line 1: "),
         (
+            format!("max_body = 1000\nmax_buffered = 999\n{TARGET}"),
+            "line 2: max_buffered must be as large as max_body",
+        ),
+        (
             format!("drain = \"soon\"\n{TARGET}"),
             "line 1: \"soon\" is no time such as",
         ),
