@@ -16,7 +16,10 @@ use tollgate_core::principal::Principal;
 
 use crate::{
     engine::{
-        core::leases::{Line, Shut, Terms},
+        core::{
+            Core,
+            leases::{Line, Shut, Terms},
+        },
         lease::{Given, Holding, Shape, Without},
         rate::{NEVER, narrow},
     },
@@ -272,12 +275,7 @@ impl Leases {
         let now = memory.now();
         let (orders, shut, due) = memory.step(|core, _| {
             let lines = core.lines(now, MOST_ORDERS);
-            let orders = lines.into_iter().filter_map(|line| {
-                let (rule, key) = core.leased(line.account, line.lease)?;
-                let (name, unit) = (rule.name.clone(), rule.unit);
-                Some(order(&memory, line.clone(), name, unit, key.cloned()))
-            });
-            let orders: Vec<_> = orders.collect();
+            let orders = orders(&memory, core, lines);
             (orders, core.news(), core.asks_at())
         });
         Some(Collected {
@@ -287,7 +285,22 @@ impl Leases {
         })
     }
 
-    /// What is left to tell when the budget is gone: what was used of caps.
+    /// Admits nothing more, for good: who waits or comes is refused as with [`Outage::FailClosed`]. What is in hand goes
+    /// back. Returns what is left to tell, which is to be answered as any other order; as often as this is called, what
+    /// has ended since.
+    #[must_use]
+    pub fn close(&self) -> Vec<Order> {
+        let Some(memory) = self.memory.upgrade() else {
+            return self.last();
+        };
+        let now = memory.now();
+        memory.step(|core, wakes| {
+            let lines = core.close(now, wakes);
+            orders(&memory, core, lines)
+        })
+    }
+
+    /// What is left to tell when the budget is gone: what was used, and what is in hand and goes back.
     #[must_use]
     pub fn last(&self) -> Vec<Order> {
         let mut last = self
@@ -363,13 +376,17 @@ fn gated(shut: Shut) -> Gated {
     }
 }
 
-pub(crate) fn order(
-    memory: &Memory,
-    line: Line,
-    limit: Arc<str>,
-    unit: Unit,
-    key: Option<Arc<str>>,
-) -> Order {
+/// What the lines ask for and tell, of limits that are still there.
+pub(crate) fn orders(memory: &Memory, core: &Core, lines: Vec<Line>) -> Vec<Order> {
+    let order = |line: Line| {
+        let (rule, key) = core.leased(line.account, line.lease)?;
+        let (name, unit) = (rule.name.clone(), rule.unit);
+        Some(order(memory, line, name, unit, key.cloned()))
+    };
+    lines.into_iter().filter_map(order).collect()
+}
+
+fn order(memory: &Memory, line: Line, limit: Arc<str>, unit: Unit, key: Option<Arc<str>>) -> Order {
     let now = memory.now();
     let wish = &line.wish;
     Order {

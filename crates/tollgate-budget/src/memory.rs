@@ -130,14 +130,10 @@ impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(bell) = self.bell.take() {
             let now = self.now();
+            // Nobody waits any more.
             let orders = self.look(|core| {
-                let lines = core.last_claims(now);
-                let orders = lines.into_iter().filter_map(|line| {
-                    let (rule, key) = core.leased(line.account, line.lease)?;
-                    let (name, unit) = (rule.name.clone(), rule.unit);
-                    Some(leases::order(self, line, name, unit, key.cloned()))
-                });
-                orders.collect()
+                let lines = core.close(now, &mut Vec::new());
+                leases::orders(self, core, lines)
             });
             bell.close(orders);
         }

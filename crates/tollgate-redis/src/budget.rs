@@ -5,10 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::{mpsc, oneshot};
 use tollgate_budget::{Acquire, Ask, Asking, Budget, BudgetStore, Charging, Keys};
 
 use crate::{
     builder::RedisBudgetBuilder,
+    driver::Closer,
     status::{Status, StoreSnapshot},
 };
 
@@ -20,11 +22,20 @@ use crate::{
 pub struct RedisBudget {
     budget: Budget,
     status: Arc<Mutex<Status>>,
+    closer: mpsc::Sender<Closer>,
 }
 
 impl RedisBudget {
-    pub(crate) fn new(budget: Budget, status: Arc<Mutex<Status>>) -> Self {
-        Self { budget, status }
+    pub(crate) fn new(
+        budget: Budget,
+        status: Arc<Mutex<Status>>,
+        closer: mpsc::Sender<Closer>,
+    ) -> Self {
+        Self {
+            budget,
+            status,
+            closer,
+        }
     }
 
     /// A budget on the server at this address: `redis://[user:password@]host[:port][/db]`, `unix:///path`, or
@@ -54,6 +65,26 @@ impl RedisBudget {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// Closes the budget for this process, all its handles: tells the server at once what was used, and gives back what
+    /// is in hand. Returns whether the server has heard it.
+    ///
+    /// For the end of a process, when the last calls have been answered: without it a process that ends has its units in
+    /// hand wasted, and what it used since its last visit is not told. Whoever waits, and whoever comes from now on, is
+    /// refused ([`Reason::StoreDown`](tollgate_core::extensions::Reason::StoreDown), 503). What was admitted goes on;
+    /// what it turns out to have used is told when this is called again, or when the last handle is dropped and the
+    /// runtime goes on for a moment.
+    ///
+    /// Takes a few [`timeout`](RedisBudgetBuilder::timeout)s at most where the server is away; then `false`, and it may be
+    /// called again. `false` too where the runtime in which the budget was built is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// The budget is closed, or not yet; what is told is told once.
+    pub async fn close(&self) -> bool {
+        let (tell, told) = oneshot::channel();
+        self.closer.send(tell).await.is_ok() && told.await.unwrap_or(false)
     }
 
     /// The server, as this process sees it.

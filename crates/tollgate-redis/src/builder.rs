@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{Client, Script};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tollgate_budget::{
     Budget, BudgetBuilder, InvalidLimit, Limit, Scope,
     leases::{LeaseTerms, Outage},
@@ -200,6 +200,7 @@ impl RedisBudgetBuilder {
         };
         let (budget, leases) = self.settings.leased(self.terms)?;
         let status = Arc::new(Mutex::new(Status::default()));
+        let (closer, closers) = mpsc::channel(4);
         let mut driver = Driver {
             leases,
             place,
@@ -224,11 +225,12 @@ impl RedisBudgetBuilder {
             gates: Vec::new(),
             failures: 0,
             retry: None,
+            closers,
         };
         driver.begin().await;
         driver.check().await;
         tokio::spawn(driver.run());
-        Ok(RedisBudget::new(budget, status))
+        Ok(RedisBudget::new(budget, status, closer))
     }
 }
 

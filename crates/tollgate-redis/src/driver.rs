@@ -3,12 +3,18 @@
 //! One visit at a time: what is due is asked and told together. The task ends when the budget, and all that it had
 //! admitted, is gone; the last visit tells what was used of caps.
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
 use redis::{RedisError, Script};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
 use tollgate_budget::leases::{Gated, Grant, Leases, Order};
 use tollgate_core::{clock::wall, principal::Principal};
 
@@ -29,6 +35,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const LIVELY: Duration = Duration::from_secs(1);
 /// The least by which two clocks may seem to differ.
 const DRIFT: Duration = Duration::from_millis(10);
+/// Limits in the last visits.
+const LAST: usize = 128;
 /// Limits in one visit that only tells what is remembered.
 const TELL: usize = 64;
 
@@ -59,7 +67,12 @@ pub(crate) struct Driver {
     /// Failures in a row, and when to try again.
     pub(crate) failures: u32,
     pub(crate) retry: Option<Instant>,
+    /// Who wants the budget to be closed.
+    pub(crate) closers: mpsc::Receiver<Closer>,
 }
+
+/// Hears whether the server was told.
+pub(crate) type Closer = oneshot::Sender<bool>;
 
 /// Why a visit failed.
 enum Failure {
@@ -115,11 +128,42 @@ impl Driver {
                 (None, Some(due)) => due.min(beat),
                 (None, None) => beat,
             };
-            let _ = timeout_at(until, self.leases.rings()).await;
+            if let Some(closer) = self.rests(until).await {
+                let left = self.leases.close();
+                let told = self.tell_all(left, false).await;
+                // Who has gone needs no answer.
+                let _ = closer.send(told);
+            }
         }
         let last = self.leases.last();
         if self.retry.is_none() {
-            self.visit(last, true).await;
+            self.tell_all(last, true).await;
+        }
+    }
+
+    /// Until then, or until it rings, or somebody wants it closed.
+    async fn rests(&mut self, until: Instant) -> Option<Closer> {
+        let mut rings = pin!(timeout_at(until, self.leases.rings()));
+        poll_fn(|cx| {
+            // `None`: the last handle is gone, which the next to be collected shows.
+            if let Poll::Ready(Some(closer)) = self.closers.poll_recv(cx) {
+                return Poll::Ready(Some(closer));
+            }
+            rings.as_mut().poll(cx).map(|_| None)
+        })
+        .await
+    }
+
+    /// Tells all of it, also if the server is thought to be away; whether it has heard.
+    async fn tell_all(&mut self, mut left: Vec<Order>, bye: bool) -> bool {
+        let mut told = true;
+        loop {
+            let rest = left.split_off(left.len().min(LAST));
+            told &= self.visit(left, bye && rest.is_empty()).await;
+            if rest.is_empty() {
+                return told;
+            }
+            left = rest;
         }
     }
 
@@ -128,7 +172,7 @@ impl Driver {
         LIVELY.max(self.hold).min(HEARTBEAT)
     }
 
-    async fn visit(&mut self, orders: Vec<Order>, bye: bool) {
+    async fn visit(&mut self, orders: Vec<Order>, bye: bool) -> bool {
         let named: Vec<_> = orders
             .iter()
             .map(|order| {
@@ -160,6 +204,7 @@ impl Driver {
             Ok(answer) => {
                 self.is_up();
                 self.take(&orders, &named, &answer, asked);
+                true
             }
             Err(failure) => {
                 self.gates = gates;
@@ -168,6 +213,7 @@ impl Driver {
                 for order in &orders {
                     self.leases.failed(order);
                 }
+                false
             }
         }
     }

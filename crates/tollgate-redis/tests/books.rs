@@ -301,3 +301,56 @@ async fn another_name_is_another_budget() {
     send(&one, 100).await.unwrap();
     timeout(SOON, send(&two, 100)).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn who_closes_tells_at_once_gives_back_and_admits_nothing_more() {
+    let server = Server::start().await;
+    let make = || {
+        let dollars = Limit::dollars(10).per_calendar_month("UTC").refuse();
+        let prices = PriceTable::new().with("m", Price::per_million("1", "1").unwrap());
+        // Nothing would be told or given back by itself for long.
+        budget(&server)
+            .hold(Duration::from_secs(10))
+            .horizon(Duration::from_secs(10))
+            .limits([window(1000), dollars.named("money")])
+            .settings(|settings| settings.prices(prices))
+    };
+    let (one, two) = pair(make).await;
+    sleep(Duration::from_millis(2300)).await; // what nobody remembers has rolled out
+    let of = |cents, tokens| {
+        let money = Pico::new(u128::from(cents as u64) * Pico::PER_DOLLAR / 100);
+        Ask::new(Cost::request().tokens(tokens, 0).money(money))
+    };
+    // Eighty cents are used of nine dollars that are held, and nothing of the window in the end.
+    let held = one.acquire(of(900, 900)).await.unwrap().send();
+    held.settle(Cost::request().money(Pico::new(Pico::PER_DOLLAR * 8 / 10)));
+    assert!(one.close().await);
+    assert!(one.close().await, "once more is no harm");
+    let refused = one.acquire(of(1, 1)).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::StoreDown);
+    let asked = timeout(SOON, two.acquire(of(920, 1))).await.unwrap();
+    drop(asked.unwrap().send());
+    assert!(
+        two.acquire(of(1, 1)).await.is_err(),
+        "eighty cents are used"
+    );
+}
+
+#[tokio::test]
+async fn who_waits_is_told_when_the_budget_closes_and_a_server_that_is_away_is_no_reason_to_hang() {
+    let mut server = Server::start().await;
+    let (one, two) = pair(|| near(&server).limit(window(100))).await;
+    let waits = tokio::spawn({
+        let one = one.clone();
+        async move { send(&one, 100).await }
+    });
+    sleep(Duration::from_millis(50)).await;
+    assert!(one.close().await);
+    let refused = timeout(SOON, waits).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(refused.reason, Reason::StoreDown);
+    server.kill();
+    assert!(!timeout(SOON, two.close()).await.unwrap());
+    server.restart().await;
+    // It may have come back by itself, and is asked all the same.
+    assert!(timeout(SOON, two.close()).await.unwrap());
+}

@@ -630,6 +630,10 @@ impl Lease {
     pub(crate) fn unanswered(&mut self, wish: &Wish) {
         self.asked = false;
         self.owed = self.owed.saturating_add(wish.owed);
+        if wish.claim > 0 {
+            // Nobody has heard it: it differs from whatever there is to claim.
+            self.claimed = u64::MAX;
+        }
     }
 
     /// The store cannot be reached, or can be again.
@@ -678,11 +682,23 @@ impl Lease {
         from.saturating_add(wait as u64)
     }
 
-    /// What is to be told of a cap at the end, if that is not what was told last: nothing is in hand any more.
-    pub(crate) fn last(&mut self, shape: Shape) -> Option<Wish> {
+    /// Nothing is bought or spent any more: what is in hand goes back. What is left to tell, if anything.
+    pub(crate) fn close(&mut self, now: Nanos, rate: Rate, shape: Shape) -> Option<Wish> {
         self.roll(shape);
+        self.outage(now, rate, shape, false);
+        self.expire(now);
+        for chunk in std::mem::take(&mut self.chunks) {
+            if self.returns {
+                self.refund(chunk.date, chunk.left);
+            }
+        }
         self.hand = 0;
-        (self.claimed != self.spent).then(|| Wish {
+        let news = self.has_news() || self.claimed != self.spent;
+        self.claimed = self.spent;
+        (self.without, self.down, self.asked) = (Without::Closed, true, false);
+        news.then(|| Wish {
+            owed: std::mem::take(&mut self.owed),
+            refunds: std::mem::take(&mut self.refunds),
             claim: self.spent,
             ..Wish::default()
         })

@@ -48,6 +48,8 @@ pub(crate) struct Line {
 pub(super) struct Leases {
     terms: Terms,
     down: bool,
+    /// For good.
+    closed: bool,
     issued: u64,
     /// Accounts whose leases have changed in this step.
     touched: Vec<u32>,
@@ -63,6 +65,7 @@ impl Leases {
         Self {
             terms,
             down: false,
+            closed: false,
             issued: 0,
             touched: Vec::new(),
             due: BTreeSet::new(),
@@ -77,10 +80,10 @@ impl Leases {
             return None;
         }
         self.issued += 1;
-        let without = if rule.is_hard() {
-            self.terms.caps
-        } else {
-            self.terms.rates
+        let without = match rule.is_hard() {
+            _ if self.closed => Without::Closed,
+            true => self.terms.caps,
+            false => self.terms.rates,
         };
         let lease = Lease::new(self.issued, without, self.down);
         Some(Box::new(Leased::new(
@@ -241,6 +244,9 @@ impl Core {
         let Some(leases) = &mut self.leases else {
             return;
         };
+        if leases.closed {
+            return;
+        }
         leases.down = down;
         for id in 0..self.accounts.len() {
             let account = &mut self.accounts[id];
@@ -296,18 +302,22 @@ impl Core {
         }
     }
 
-    /// What is used of caps and would be lost with this process: their claims, as they are at the end.
-    pub(crate) fn last_claims(&mut self, now: Nanos) -> Vec<Line> {
+    /// Nothing is bought or spent any more; what is left to tell.
+    pub(crate) fn close(&mut self, now: Nanos, wakes: &mut Vec<Waker>) -> Vec<Line> {
         let mut lines = Vec::new();
+        let Some(leases) = &mut self.leases else {
+            return lines;
+        };
+        (leases.closed, leases.down) = (true, true);
         for id in 0..self.accounts.len() {
             let account = &mut self.accounts[id];
             let rate = account.rate;
-            let Some((shape @ Shape::Cap { .. }, holding)) = account.shape(now) else {
+            let Some((shape, holding)) = account.shape(now) else {
                 continue;
             };
             if let Some(leased) = &mut account.lease {
                 let lease = leased.lease.id;
-                let wish = leased.lease.last(shape);
+                let wish = leased.lease.close(now, rate, shape);
                 lines.extend(wish.map(|wish| Line {
                     account: id as u32,
                     lease,
@@ -316,8 +326,10 @@ impl Core {
                     holding,
                     wish,
                 }));
+                leases.touch(id as u32);
             }
         }
+        self.reconsider(now, wakes);
         lines
     }
 }
