@@ -7,7 +7,7 @@
 //!
 //! Some refusals are no fact about the key: a provider that is short of capacity refuses one in thirty and serves the
 //! others that come at the same moment. One that nothing explains, among many that were served, holds only the request
-//! that was refused ([`Gate::strayed`]); else the whole key would go at the pace of its strays.
+//! that was refused ([`Gate::refused_unexplained`]); else the whole key would go at the pace of its strays.
 //!
 //! It is arithmetic alone: no clock, no lock. Times are nanoseconds from any one instant.
 //!
@@ -126,26 +126,38 @@ impl Gate {
         self.served = 0;
     }
 
-    /// A request was refused, and nothing that was stated explains it: whether it is one of few among many that were
-    /// served. If so it holds nobody else, and [`refused`](Self::refused) is not to be told.
+    /// The same of a refusal that nothing which was stated explains. False: it is one of few among many that were served,
+    /// and holds nobody but who was refused; the gate stays open.
     ///
-    /// That takes 64 answers: with the fourth refusal among so many the gate is shut.
+    /// That takes 64 answers: with the fourth refusal among so many the gate is shut. While it is shut nothing is a stray.
     ///
     /// ```
     /// # use tollgate_core::gate::Gate;
+    /// # const SECOND: u64 = 1_000_000_000;
     /// let mut gate = Gate::default();
-    /// assert!(!gate.strayed(), "nothing is known of the key");
     /// for _ in 0..64 {
     ///     gate.served(0, false);
     /// }
-    /// assert_eq!([(); 4].map(|()| gate.strayed()), [true, true, true, false]);
+    /// let shut = [(); 4].map(|()| gate.refused_unexplained(0, 0, None, SECOND));
+    /// assert_eq!(shut, [false, false, false, true]);
+    ///
+    /// let mut new = Gate::default();
+    /// assert!(new.refused_unexplained(0, 0, None, SECOND), "nothing is known of the key");
     /// ```
-    pub fn strayed(&mut self) -> bool {
-        let stray = self.known == u64::BITS && self.answers.count_ones() + 1 < FEW;
-        if stray {
+    pub fn refused_unexplained(
+        &mut self,
+        now: u64,
+        sent: u64,
+        wait: Option<u64>,
+        longest: u64,
+    ) -> bool {
+        let few = self.known == u64::BITS && self.answers.count_ones() + 1 < FEW;
+        if few && self.shut_for(now).is_none() {
             self.note(true);
+            return false;
         }
-        stray
+        self.refused(now, sent, wait, longest);
+        true
     }
 
     fn note(&mut self, refused: bool) {

@@ -120,11 +120,13 @@ impl Gates {
         let gate = gates.entry(key.0).or_default();
         self.watched_until
             .fetch_max(now.saturating_add(WATCH), Relaxed);
-        if !explained && gate.is_open(now) && gate.strayed() {
+        let taken = gate.opens_at(now);
+        let (wait, longest) = (Some(narrow(wait)), narrow(longest));
+        if explained {
+            gate.refused(now, now, wait, longest);
+        } else if !gate.refused_unexplained(now, now, wait, longest) {
             return;
         }
-        let taken = gate.opens_at(now);
-        gate.refused(now, now, Some(narrow(wait)), narrow(longest));
         if taken > gate.opens_at(now) {
             // The places up to there are taken; nobody gets one a second time.
             gate.pass(taken, 0);

@@ -189,16 +189,19 @@ impl Core {
         match head.refusal {
             Some((_, wait)) => {
                 let shut = lane.gate.shut_for(now).is_some();
-                let stray = !explained && !shut && lane.gate.strayed();
-                if !stray {
-                    lane.gate.refused(now, sent, wait, longest);
-                }
+                let gate = &mut lane.gate;
+                let holds = if explained {
+                    gate.refused(now, sent, wait, longest);
+                    true
+                } else {
+                    gate.refused_unexplained(now, sent, wait, longest)
+                };
                 if let Some(wait) = lane.gate.shut_for(now).filter(|_| !shut) {
                     let model = lane.model.clone();
                     self.events.push(Event::GateShut { model, wait });
                 }
                 self.tell_others(now, own);
-                if shares && !stray {
+                if shares && holds {
                     self.refused_too(now, sent, own, head.stated, wait, longest);
                 }
             }
