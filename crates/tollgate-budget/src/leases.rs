@@ -34,8 +34,9 @@ pub enum Outage {
     /// Requests are refused ([`Reason::StoreDown`](tollgate_core::extensions::Reason::StoreDown), 503). Nothing is
     /// overspent. The default for money and calendar caps.
     FailClosed,
-    /// This part of the limit (above 0, at most 1), divided by the processes that were seen last, is kept here. With 1
-    /// the processes together send no more than the limit allows, as long as no more of them come. The default for rates.
+    /// This part of the limit (above 0, at most 1), divided by the processes that asked for this limit lately, is kept here.
+    /// With 1 those together send no more than the limit allows; who asks seldom, and who comes during the outage, is not
+    /// reckoned with. The default for rates.
     LocalShare(f64),
     /// The whole limit is kept here, by each process: together they may send a multiple of it.
     FailOpen,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::limit::{Enforcement, Wall};
 
-/// Chunks that are kept apart; what is given back later joins the last.
+/// Chunks that are kept apart. What comes when there are so many goes back to a window, and is forgotten of a bucket.
 const MOST_CHUNKS: usize = 8;
 /// Refunds of so many dates are told one by one; the oldest are dropped, which is too strict and never too lax.
 const MOST_REFUNDS: usize = 64;
@@ -326,15 +326,16 @@ impl Lease {
         self.roll(shape);
         self.expire(now);
         let units = units.min(shape.capacity(rate));
-        let mut sum = self.hand;
-        if sum >= units {
+        if self.hand >= units {
             return Hand::At(now);
         }
-        let mut at = now;
         for chunk in &self.chunks {
-            at = at.max(chunk.usable);
-            sum = sum.saturating_add(chunk.left);
-            if chunk.expires > at && sum >= units {
+            // Of those that came before, some are gone by then.
+            let at = chunk.usable.max(now);
+            let alive = self.chunks.iter();
+            let alive = alive.filter(|chunk| chunk.usable <= at && chunk.expires > at);
+            let sum = alive.fold(self.hand, |sum, chunk| sum.saturating_add(chunk.left));
+            if sum >= units {
                 return Hand::At(at);
             }
         }
@@ -469,11 +470,11 @@ impl Lease {
             return;
         }
         if self.chunks.len() >= MOST_CHUNKS {
-            // Joined to the one that ends first: too strict, never too lax.
-            if let Some(chunk) = self.chunks.front_mut() {
-                chunk.left = chunk.left.saturating_add(units);
-                return;
+            // Never joined to another, which may be of use earlier or for longer.
+            if self.returns && date != 0 {
+                self.refund(date, units);
             }
+            return;
         }
         let at = self.chunks.partition_point(|chunk| chunk.usable <= usable);
         let chunk = Chunk {
@@ -769,6 +770,30 @@ mod tests {
         // An eighth is left.
         lease.take(SECOND, MINUTE, BUCKET, 1);
         assert_eq!(lease.due_at(SECOND, HOLD, 0), SECOND);
+    }
+
+    #[test]
+    fn what_is_gone_by_then_is_not_counted_on() {
+        let mut lease = lease();
+        lease.given(1, WINDOW, chunk(40, 1, 7));
+        lease.given(1, WINDOW, chunk(60, SECOND + 1, 8));
+        // The forty end when the sixty begin.
+        assert_eq!(lease.fits(1, MINUTE, WINDOW, 100), Hand::Unknown);
+        assert_eq!(lease.fits(1, MINUTE, WINDOW, 60), Hand::At(SECOND + 1));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_given_back_or_forgotten_and_never_used_early() {
+        for (shape, refunds) in [(WINDOW, vec![(99, 50)]), (BUCKET, vec![])] {
+            let mut lease = lease();
+            for date in 1..=MOST_CHUNKS as i64 {
+                lease.given(1, shape, chunk(1, date as Nanos, date));
+            }
+            lease.given(1, shape, chunk(50, 3 * SECOND, 99));
+            assert_eq!(lease.left(), MOST_CHUNKS as u64, "{shape:?}");
+            assert_eq!(lease.fits(100, MINUTE, shape, 9), Hand::Unknown);
+            assert_eq!(lease.ask(100, MINUTE, shape, HOLD, 0).refunds, refunds);
+        }
     }
 
     #[test]
