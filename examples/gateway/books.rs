@@ -1,4 +1,6 @@
 //! The books of one set of limits: this process's own, or shared with other gateways.
+use std::fmt;
+
 use axum::body::Body;
 use http::{Request, Response};
 use hyper_util::client::legacy;
@@ -14,6 +16,24 @@ use crate::{
     stack::{Stack, boxed},
 };
 
+/// Whose limits they are.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// A provider's, at this target; and whether more of them are learned.
+    Target { name: &'a str, learn: bool },
+    /// What the gateway allows, whatever the providers say.
+    Gateway,
+}
+
+impl fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target { name, .. } => write!(f, "target {name}"),
+            Self::Gateway => f.write_str("gateway"),
+        }
+    }
+}
+
 /// A budget, wherever it is kept.
 pub(crate) enum Books {
     Own(Budget),
@@ -21,24 +41,25 @@ pub(crate) enum Books {
 }
 
 impl Books {
-    /// Opens the books of some limits. What is learned is learned by each process for itself. `own`: they are what the
-    /// gateway allows, whatever the providers say.
+    /// Opens the books of some limits. What is learned is learned by each process for itself.
     pub(crate) async fn open(
         config: &Config,
-        whose: &str,
+        whose: Whose<'_>,
         limits: &[Limit],
-        learn: bool,
-        own: bool,
     ) -> Result<Self, ConfigError> {
         let settings = |mut builder: BudgetBuilder| {
-            builder = builder.learn(learn).own(own).max_wait(config.queue);
+            builder = match whose {
+                Whose::Target { learn, .. } => builder.learn(learn),
+                Whose::Gateway => builder.own(true),
+            };
+            builder = builder.max_wait(config.queue);
             match &config.prices {
                 Some(prices) => builder.prices(prices.clone()),
                 None => builder,
             }
         };
         let wrong =
-            |why: &dyn std::fmt::Display| ConfigError::new(format!("the limits of {whose}: {why}"));
+            |why: &dyn fmt::Display| ConfigError::new(format!("the limits of {whose}: {why}"));
         match &config.redis {
             Some(redis) if !limits.is_empty() => {
                 let shared = RedisBudget::connect(redis.url())
@@ -67,10 +88,10 @@ impl Books {
     }
 
     /// The store, where there is one.
-    pub(crate) fn store(&self, whose: &str) -> Option<(String, RedisBudget)> {
+    pub(crate) fn store(&self, whose: Whose<'_>) -> Option<(String, RedisBudget)> {
         match self {
             Self::Own(_) => None,
-            Self::Shared(shared) => Some((whose.to_owned(), shared.clone())),
+            Self::Shared(shared) => Some((whose.to_string(), shared.clone())),
         }
     }
 

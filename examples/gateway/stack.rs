@@ -19,7 +19,7 @@ use tower::{
 };
 
 use crate::{
-    books::Books,
+    books::{Books, Whose},
     client::{self, Proxies},
     config::{Config, ConfigError},
     sinks::Sinks,
@@ -76,14 +76,17 @@ impl Stacks {
         let mut ends = Vec::new();
         let mut stores = Vec::new();
         for target in &config.targets {
-            let whose = format!("target {}", target.name);
-            let books = Books::open(config, &whose, &target.limits, target.learn, false).await?;
+            let whose = Whose::Target {
+                name: &target.name,
+                learn: target.learn,
+            };
+            let books = Books::open(config, whose, &target.limits).await?;
             let http = client::client(config.connect, proxies, target.http2);
             let shown = proxies.authorization(target)?;
             let http = http.map_request(move |request| show(request, shown.as_ref()));
             ends.push(books.around(http, config));
             targets.push((Arc::clone(&target.name), books.shown()));
-            stores.extend(books.store(&whose));
+            stores.extend(books.store(whose));
         }
         let to = ToTarget {
             names: targets.iter().map(|(name, _)| Arc::clone(name)).collect(),
@@ -91,13 +94,13 @@ impl Stacks {
         };
         let own = match config.limits.is_empty() {
             true => None,
-            false => Some(Books::open(config, "gateway", &config.limits, false, true).await?),
+            false => Some(Books::open(config, Whose::Gateway, &config.limits).await?),
         };
         let inner = match &own {
             Some(books) => books.around(to, config),
             None => boxed(to),
         };
-        stores.extend(own.iter().filter_map(|books| books.store("gateway")));
+        stores.extend(own.iter().filter_map(|books| books.store(Whose::Gateway)));
         let own = own.map(|books| books.shown());
         let retries = RetryStats::new();
         let policy = RateLimitPolicy::new()
