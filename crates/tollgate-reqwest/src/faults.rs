@@ -9,6 +9,7 @@ impl Classify<reqwest::Error> for Reqwest {
     fn classify(&self, error: &reqwest::Error) -> Fault {
         match (error.is_connect(), error.is_timeout()) {
             (true, true) => Fault::ConnectTimeout,
+            // Also at the second hop of a redirect, whose first one has answered without serving it.
             (true, false) => Fault::NotSent,
             (false, true) => Fault::Timeout,
             // The request itself could not be made: no URL that can be sent to.
