@@ -73,6 +73,7 @@ pub async fn whole(answer: Response<Body>, stream: bool) -> Result<Response<Body
 pub fn tell(answer: &mut Response<Body>, attempts: &[Attempt], target: &str, model: Option<&str>) {
     let served = ServedBy::of(answer).cloned();
     let sent = attempts.iter().filter(|attempt| attempt.skipped.is_none());
+    let last = sent.clone().next_back();
     let waited: Duration = attempts
         .iter()
         .map(|attempt| {
@@ -91,9 +92,11 @@ pub fn tell(answer: &mut Response<Body>, attempts: &[Attempt], target: &str, mod
     );
     if sent > 0 {
         let moved = served.as_ref().and_then(|served| served.target.as_deref());
+        let moved = moved.or(last.and_then(|last| last.target.as_deref()));
         say(headers, "x-tollgate-target", moved.unwrap_or(target));
     }
     let moved = served.as_ref().and_then(|served| served.model.as_deref());
+    let moved = moved.or(last.and_then(|last| last.model.as_deref()));
     if let Some(model) = moved.or(model).filter(|_| sent > 0) {
         say(headers, "x-tollgate-model", model);
     }

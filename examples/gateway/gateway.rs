@@ -75,12 +75,12 @@ impl App {
         })
     }
 
-    /// The first target that speaks it.
-    pub(crate) fn default_target(&self, dialect: Dialect) -> Option<usize> {
-        let speaks = |target: &crate::config::TargetConfig| {
-            target.dialect == family(dialect) && target.path.is_none()
-        };
-        self.config.targets.iter().position(speaks)
+    /// The first target that speaks it and has a place for the path.
+    pub(crate) fn default_target(&self, dialect: Dialect, path: &str) -> Option<usize> {
+        let mut targets = self.config.targets.iter().zip(&self.places);
+        targets.position(|(target, place)| {
+            target.dialect == family(dialect) && target.path.is_none() && place.takes(path)
+        })
     }
 
     /// Requests under way.

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod headers;
 pub mod keys;
 pub(crate) mod measures;
+pub(crate) mod own;
 pub mod place;
 pub mod proxy;
 pub mod refusals;

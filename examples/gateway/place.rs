@@ -4,6 +4,8 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
+use tollgate::wire::prompt::Dialect;
+
 use crate::config::{ConfigError, TargetConfig};
 
 /// A target, as a request is put there. `Debug` shows no key.
@@ -12,6 +14,7 @@ pub struct Place {
     scheme: Scheme,
     authority: Authority,
     prefix: String,
+    dialect: Dialect,
     headers: HeaderMap,
 }
 
@@ -39,8 +42,17 @@ impl Place {
             scheme,
             authority,
             prefix: target.prefix.clone(),
+            dialect: target.dialect,
             headers,
         })
+    }
+
+    /// Whether a caller's path has a place there. A prefix of the target's own confines: it stands for `/v1`, and other
+    /// versions would be beside it, unless they are its dialect's.
+    #[must_use]
+    pub fn takes(&self, path: &str) -> bool {
+        let version = path.split('/').nth(1);
+        version == Some("v1") || self.prefix == "/v1" || version_of(path) == Some(self.dialect)
     }
 
     /// The address of a caller's path there. `/v1` is replaced by the prefix; other versions stand as they are.
@@ -75,6 +87,15 @@ impl Place {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
+    }
+}
+
+/// Whose version a path begins with, where only one dialect has it.
+pub(crate) fn version_of(path: &str) -> Option<Dialect> {
+    match path.split('/').nth(1)? {
+        "v1beta" => Some(Dialect::Gemini),
+        "v2" => Some(Dialect::Cohere),
+        _ => None,
     }
 }
 

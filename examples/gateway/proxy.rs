@@ -3,17 +3,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{body::Body, extract::State};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Frame, SizeHint};
 use pin_project::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tollgate::{
-    call::Attempts,
+    call::Call,
     clock,
     extensions::Refused,
     wire::prompt::{Dialect, Endpoint, Facts, RequestFacts},
@@ -21,25 +20,33 @@ use tollgate::{
 use tower::ServiceExt;
 
 use crate::{
-    answer, gateway::App, gather::NotRead, guard, headers, keys::Caller, place, refusals::Refusal,
+    answer, gateway::App, guard, headers, keys::Caller, own::Own, place, refusals::Refusal,
     stack::Placed,
 };
 
 /// Serves one call.
 pub async fn serve(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     let facts = RequestFacts::of_path(request.method(), request.uri());
+    let dialect = spoken(&request, &facts);
     let mut note = Note {
         caller: None,
         endpoint: facts.endpoint,
         model: facts.model.clone(),
     };
-    let answer = match call(&app, request, &facts, &mut note).await {
-        Ok(answer) => answer,
-        Err(own) => answer::error(note.endpoint, own.status, own.code, &own.message, own.again),
+    let shape = shape(facts.endpoint, dialect);
+    let (answer, why) = match call(&app, request, &facts, dialect, &mut note).await {
+        Ok(answer) => {
+            let why = why(&answer);
+            (answer, why)
+        }
+        Err(own) => {
+            let answer = answer::error(shape, own.status, own.code, &own.message, own.again);
+            (answer, own.why().map(str::to_owned))
+        }
     };
     metrics::counter!("tollgate_gateway_requests_total", "endpoint" => note.endpoint.as_str(), "status" => class(answer.status()))
         .increment(1);
-    if let Some(why) = why(&answer) {
+    if let Some(why) = why {
         app.refusals.note(Refusal {
             at: clock::wall(),
             caller: note.caller.and_then(|caller| caller.name),
@@ -59,38 +66,43 @@ struct Note {
     model: Option<Arc<str>>,
 }
 
-/// An answer of our own.
-struct Own {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-    again: Option<Duration>,
+/// Whose shapes a request has. Of what is no known endpoint, such as a listing, the version tells it, or this header.
+fn spoken(request: &Request<Body>, facts: &RequestFacts) -> Dialect {
+    match facts.endpoint {
+        Endpoint::Other | Endpoint::Deferred => place::version_of(request.uri().path())
+            .or_else(|| {
+                let anthropic = request.headers().contains_key("anthropic-version");
+                anthropic.then_some(Dialect::Anthropic)
+            })
+            .unwrap_or_else(|| facts.dialect()),
+        _ => facts.dialect(),
+    }
 }
 
-impl Own {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self {
-            status,
-            code,
-            message,
-            again: None,
-        }
+/// An endpoint whose errors look as those of a dialect do.
+fn shape(endpoint: Endpoint, dialect: Dialect) -> Endpoint {
+    match (endpoint, dialect) {
+        (Endpoint::Other | Endpoint::Deferred, Dialect::Anthropic) => Endpoint::AnthropicMessages,
+        (Endpoint::Other | Endpoint::Deferred, Dialect::Gemini) => Endpoint::GenerateContent,
+        (Endpoint::Other | Endpoint::Deferred, Dialect::Cohere) => Endpoint::CohereChat,
+        (endpoint, _) => endpoint,
     }
+}
 
-    fn busy(code: &'static str, message: &str) -> Self {
-        let again = Some(Duration::from_secs(1));
-        Self {
-            again,
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
-        }
-    }
+/// Whether a request may make the provider work in a way that no limit of tokens or money sees: what it costs is told
+/// elsewhere, and later, or not at all. To ask, to delete and to cancel costs nothing.
+fn unmetered(method: &Method, uri: &Uri, endpoint: Endpoint) -> bool {
+    let free = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+    matches!(endpoint, Endpoint::Other | Endpoint::Deferred)
+        && !free.contains(method)
+        && !uri.path().trim_end_matches('/').ends_with("/cancel")
 }
 
 async fn call(
     app: &App,
     request: Request<Body>,
     asked: &RequestFacts,
+    dialect: Dialect,
     note: &mut Note,
 ) -> Result<Response<Body>, Own> {
     let (mut parts, body) = request.into_parts();
@@ -125,38 +137,38 @@ async fn call(
             "This gateway takes requests without a content-encoding",
         ));
     }
-    let Ok(permit) = Arc::clone(&app.requests).try_acquire_owned() else {
-        return Err(Own::busy(
-            "gateway_busy",
-            "The gateway serves as many requests as it may",
+    if !app.config.pass_unmetered && unmetered(&parts.method, &parts.uri, asked.endpoint) {
+        return Err(Own::new(
+            StatusCode::FORBIDDEN,
+            "unmetered_path",
+            "This gateway has limits of tokens or money, which cannot count what such a request uses; \
+             with `pass_unmetered = true` in its configuration it is passed on",
         ));
+    }
+    let Ok(permit) = Arc::clone(&app.requests).try_acquire_owned() else {
+        return Err(Own::busy("The gateway serves as many requests as it may"));
     };
     let (body, room) = app
         .room
         .read(body)
         .await
-        .map_err(|why| not_read(why, app.room.most()))?;
+        .map_err(|why| Own::not_read(why, app.room.most()))?;
 
-    let dialect = match asked.endpoint {
-        // Its listings and files are told by this header alone.
-        Endpoint::Other | Endpoint::Deferred if parts.headers.contains_key("anthropic-version") => {
-            Dialect::Anthropic
-        }
-        _ => asked.dialect(),
-    };
     let facts = RequestFacts::read(&parts.method, &parts.uri, &parts.headers, &body);
     note.model = facts.model.clone();
     let chain = (parts.method == Method::POST)
         .then(|| app.chain(facts.endpoint, dialect, facts.model.as_deref()))
         .flatten();
-    let Some(at) = chain.map_or_else(
-        || app.default_target(dialect),
-        |chain| Some(app.chains[chain].first),
-    ) else {
+    let path = parts.uri.path();
+    let at = match chain {
+        Some(chain) => Some(app.chains[chain].first).filter(|at| app.places[*at].takes(path)),
+        None => app.default_target(dialect, path),
+    };
+    let Some(at) = at else {
         return Err(Own::new(
             StatusCode::NOT_FOUND,
             "no_target",
-            "No target of this gateway speaks this dialect",
+            "No target of this gateway takes such a request",
         ));
     };
     let place = &app.places[at];
@@ -175,6 +187,7 @@ async fn call(
     place.sign(&mut parts.headers);
     parts.extensions = http::Extensions::new();
     parts.extensions.insert(caller.options);
+    let made = Call::of(&mut parts.extensions);
     parts.extensions.insert(Placed(at));
     if same {
         // They describe these very bytes, sent to this very path: no layer reads them again.
@@ -187,21 +200,32 @@ async fn call(
     let request = Request::from_parts(parts, Body::from(body));
     let answered = stack.clone().oneshot(request).await;
     drop(room);
-    let unreachable = |what: &str| Own::new(StatusCode::BAD_GATEWAY, "provider_unreachable", what);
-    let answered = answered.map_err(|error| {
-        tracing::debug!(error = %causes(&error), "no answer");
-        unreachable("The provider could not be reached, or went away before it answered")
-    })?;
-    let mut answered = answer::whole(answered, stream).await.map_err(|error| {
-        tracing::debug!(error = %causes(&error), "the answer broke");
-        unreachable("The provider's answer broke in its middle")
-    })?;
+    let answered = match answered {
+        Ok(answered) => answer::whole(answered, stream).await.map_err(|error| {
+            tracing::debug!(error = %causes(&error), "the answer broke");
+            "The provider's answer broke in its middle"
+        }),
+        Err(error) => {
+            tracing::debug!(error = %causes(&error), "no answer");
+            Err("The provider could not be reached, or went away before it answered")
+        }
+    };
+    let mut answered = answered.unwrap_or_else(|what| {
+        let status = StatusCode::BAD_GATEWAY;
+        answer::error(
+            shape(asked.endpoint, dialect),
+            status,
+            "provider_unreachable",
+            what,
+            None,
+        )
+    });
     headers::for_caller(answered.headers_mut());
-    let attempts = Attempts::of(&answered);
+    let target = &app.config.targets[at].name;
     answer::tell(
         &mut answered,
-        &attempts,
-        &app.config.targets[at].name,
+        &made.attempts(),
+        target,
         note.model.as_deref(),
     );
     Ok(answered.map(|body| {
@@ -212,49 +236,22 @@ async fn call(
     }))
 }
 
-fn not_read(why: NotRead, most: u64) -> Own {
-    match why {
-        NotRead::TooLarge => Own::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "request_too_large",
-            format!("The request is larger than the {most} bytes that this gateway takes"),
-        ),
-        NotRead::Full => Own::busy(
-            "gateway_busy",
-            "The gateway holds as much of requests as it may",
-        ),
-        NotRead::Stalled => Own::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_stalled",
-            "The rest of the request did not come",
-        ),
-        NotRead::Broken => Own::new(
-            StatusCode::BAD_REQUEST,
-            "request_body_failed",
-            "The request's body failed while it was read",
-        ),
-    }
-}
-
-/// Why a call was not served, as far as the status page is concerned; `None`: it was, or the fault is in the request.
+/// Why the layers or the provider did not serve a call; `None`: they did, or the fault is in the request.
 fn why(answer: &Response<Body>) -> Option<String> {
     let status = answer.status();
     if let Some(refused) = Refused::of(answer) {
         let limit = refused.limit.as_deref().unwrap_or("no limit in particular");
         return Some(format!("{} ({limit})", refused.reason.code()));
     }
-    let ours = !answer.headers().contains_key("x-tollgate-attempts");
-    match status {
-        status if status.is_server_error() => {
-            Some(if ours { "gateway" } else { "provider" }.to_owned())
-        }
-        StatusCode::TOO_MANY_REQUESTS => Some("provider".to_owned()),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Some(if ours { "stranger" } else { "provider" }.to_owned())
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => Some("too large".to_owned()),
-        _ => None,
-    }
+    let provider = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::PAYLOAD_TOO_LARGE
+        );
+    provider.then(|| "provider".to_owned())
 }
 
 fn class(status: StatusCode) -> &'static str {

@@ -13,6 +13,7 @@ pub(super) struct File {
     pub(super) max_buffered: Option<Spanned<u64>>,
     pub(super) max_requests: Option<Spanned<u32>>,
     pub(super) drain: Option<Spanned<String>>,
+    pub(super) pass_unmetered: Option<bool>,
     pub(super) digest_key_env: Option<Spanned<String>>,
     pub(super) redis: Option<Spanned<String>>,
     pub(super) redis_name: Option<Spanned<String>>,

@@ -106,6 +106,24 @@ pub(super) fn limit(text: &str, told: &Spanned<file::Limit>) -> Result<Limit, Co
     }
 }
 
+/// Whether a limit is there that is got round by whatever is not metered: one of ours, of tokens or money. A rate of
+/// tokens at a target is the provider's, who counts such work elsewhere.
+pub(super) fn any_meters(file: &file::File) -> bool {
+    let tokens = |limit: &file::Limit| {
+        [limit.tokens, limit.input_tokens, limit.output_tokens]
+            .iter()
+            .any(Option::is_some)
+    };
+    let own = (file.limits.iter().map(Spanned::get_ref))
+        .any(|limit| limit.dollars.is_some() || tokens(limit));
+    let mut theirs = file
+        .targets
+        .iter()
+        .flat_map(|target| &target.get_ref().limits)
+        .map(Spanned::get_ref);
+    own || theirs.any(|limit| limit.dollars.is_some() || limit.calendar.is_some() && tokens(limit))
+}
+
 fn calendar(
     text: &str,
     every: &Spanned<String>,

@@ -54,6 +54,8 @@ pub struct Config {
     pub max_requests: usize,
     /// How long answers under way may take when the gateway is told to stop.
     pub drain: Duration,
+    /// Whether requests pass whose use no limit of tokens or money can count.
+    pub pass_unmetered: bool,
     /// The key of all digests, where they must outlive the process.
     pub digest_key: Option<DigestKey>,
     /// The server on which limits are shared with other gateways.
@@ -234,6 +236,9 @@ impl Config {
                 told => told.as_ref().map_or(4_096, |told| *told.get_ref() as usize),
             },
             drain: or(&file.drain, 30)?,
+            pass_unmetered: file
+                .pass_unmetered
+                .unwrap_or_else(|| !limits::any_meters(file)),
             digest_key: digest_key(text, file.digest_key_env.as_ref(), env)?,
             redis,
             targets,

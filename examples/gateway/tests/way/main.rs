@@ -3,6 +3,7 @@ mod basics;
 mod chains;
 mod common;
 mod pages;
+mod paths;
 #[cfg(target_os = "linux")]
 mod process;
 mod shared;

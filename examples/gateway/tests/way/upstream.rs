@@ -8,13 +8,36 @@ use tokio::{
 use tollgate_gateway::{Config, Gateway, client::Proxies};
 use tollgate_sim::server::Server;
 
-use crate::common::{Pair, WIDE, pair, sim};
+use crate::common::{Pair, WIDE, pair, pair_with, sim};
 
 #[tokio::test]
 async fn a_provider_that_speaks_http_2_only_by_prior_knowledge_is_spoken_to() {
     let pair = pair(sim(), &format!("{WIDE}\nhttp2 = true")).await;
     let answer = pair.chat().await;
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_reached_is_named_and_counted_as_the_fault() {
+    // A port that nobody listens on.
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = free.local_addr().expect("an address");
+    drop(free);
+    let pair = pair_with(sim(), |_| {
+        format!(
+            "listen = \"127.0.0.1:0\"\n[retry]\nattempts = 1\n[[target]]\nname = \"gone\"\norigin = \"http://{addr}\"\n{WIDE}"
+        )
+    })
+    .await;
+    let answer = pair.chat().await;
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert_eq!(answer.json()["error"]["code"], "provider_unreachable");
+    assert_eq!(answer.said("x-tollgate-attempts"), "1");
+    assert_eq!(answer.said("x-tollgate-target"), "gone");
+    assert_eq!(answer.said("x-tollgate-model"), "gpt-5-mini");
+    let page = pair.get("/").await;
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(page.contains("502</td><td>provider</td>"), "{page}");
 }
 
 /// A proxy that notes what it is asked and passes it on to one place.
