@@ -84,13 +84,15 @@ fn arrival(memory: &Memory, asked_at: Instant, ask: Ask) -> Arrival {
     let wait = ask.max_wait.map_or(NEVER, |wait| {
         asked.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(NEVER))
     });
+    let deadline = ask.deadline.map_or(NEVER, |at| memory.nanos(at));
     Arrival {
         cost: ask.cost,
         model: ask.model,
         principal: ask.principal,
         keys: ask.keys,
         weight: ask.priority.weight(),
-        until: wait.min(ask.deadline.map_or(NEVER, |at| memory.nanos(at))),
+        until: wait.min(deadline),
+        deadline,
         bytes: ask.bytes,
         settles: ask.settles,
         allowed: Vec::new(),

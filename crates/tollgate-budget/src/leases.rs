@@ -63,6 +63,9 @@ pub struct LeaseTerms {
     pub hold: Duration,
     /// By how much the ways of two requests to the provider may differ. Default 100 ms.
     pub spread: Duration,
+    /// The longest visit to the store. With nothing in hand, a request that may not wait so long waits for one visit all
+    /// the same, but not beyond its deadline. Default 100 ms.
+    pub visit: Duration,
     /// What rates do without the store.
     pub rates: Outage,
     /// What limits of money and calendar caps do without the store.
@@ -74,6 +77,7 @@ impl Default for LeaseTerms {
         Self {
             hold: Duration::from_secs(1),
             spread: Duration::from_millis(100),
+            visit: Duration::from_millis(100),
             rates: Outage::LocalShare(1.0),
             caps: Outage::FailClosed,
         }
@@ -87,6 +91,7 @@ impl LeaseTerms {
                 hold: narrow(self.hold.as_nanos()).max(1),
                 spread: narrow(self.spread.as_nanos()),
             },
+            visit: narrow(self.visit.as_nanos()),
             rates: self.rates.without(),
             caps: self.caps.without(),
         }

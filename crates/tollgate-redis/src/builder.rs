@@ -142,6 +142,7 @@ impl RedisBudgetBuilder {
     /// The longest that a visit may take before the server counts as away. Default 100 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self.terms.visit = timeout;
         self
     }
 

@@ -188,8 +188,9 @@ pub(crate) struct Lease {
     period: Wall,
     /// Units of the last chunk that was bought.
     given: u64,
-    /// Somebody waits for so many.
+    /// Somebody waits for so many, or did then.
     short: u64,
+    short_at: Nanos,
     owed: u64,
     refunds: Vec<(i64, u64)>,
     /// What is not used goes back.
@@ -226,6 +227,7 @@ impl Lease {
             period: 0,
             given: 0,
             short: 0,
+            short_at: 0,
             owed: 0,
             refunds: Vec::new(),
             returns: false,
@@ -351,6 +353,7 @@ impl Lease {
             };
         }
         self.short = self.short.max(units);
+        self.short_at = now;
         if self.opens(now, units) > now && !self.asked {
             return Hand::Empty(self.back);
         }
@@ -508,6 +511,14 @@ impl Lease {
         self.owed > 0 || !self.refunds.is_empty()
     }
 
+    /// What somebody lacks. Who has just left may come again, and finds nothing if it is not asked for.
+    fn lacks(&self, now: Nanos, holding: Holding, backlog: u64) -> u64 {
+        if now.saturating_sub(self.short_at) < holding.hold {
+            return self.short;
+        }
+        self.short.min(backlog)
+    }
+
     /// When the store is to be asked, or told something.
     pub(crate) fn due_at(&mut self, now: Nanos, holding: Holding, backlog: u128) -> Nanos {
         if self.asked || self.down {
@@ -516,7 +527,7 @@ impl Lease {
         self.expire(now);
         let mut due = NEVER;
         let booked = self.chunks.back().map_or(0, |chunk| chunk.usable);
-        let short = self.short.min(narrow(backlog));
+        let short = self.lacks(now, holding, narrow(backlog));
         let soonest = self.opens(now, short).max(booked);
         if self.left() < short {
             due = soonest;
@@ -566,8 +577,7 @@ impl Lease {
         self.expire(now);
         self.measure(now, holding.hold);
         let (capacity, backlog) = (shape.capacity(rate), narrow(backlog));
-        // Who needed more may have left.
-        let need = self.short.min(capacity).min(backlog);
+        let need = self.lacks(now, holding, backlog).min(capacity);
         let hold = holding.hold as f64 / SECOND as f64;
         let lively = now.saturating_sub(self.used_at) < 2 * holding.hold && self.used_at > 0;
         if matches!(shape, Shape::Cap { .. }) && !lively && backlog == 0 {

@@ -32,6 +32,9 @@ enum Turn {
         until: Nanos,
         /// As predicted; `None`: nobody knows.
         wait: Option<Nanos>,
+        /// It waits longer than it would, for what the store has not been asked yet: until the store has answered, and
+        /// then until this time.
+        patient: Option<Nanos>,
     },
     Refused(Refused),
     /// Somebody is to be asked about this account; when it would fit.
@@ -95,8 +98,16 @@ impl Core {
                 self.leave_entry(id);
                 Arrived::Review(asked)
             }
-            Turn::Waits { flow, until, .. } => {
+            Turn::Waits {
+                flow,
+                until,
+                patient,
+                ..
+            } => {
                 self.wait_in_line(ticket, flow, arrival.bytes, until);
+                if let Some(until) = patient {
+                    self.waits_for_store(ticket, until);
+                }
                 self.pump(now, wakes);
                 match self.entries[id].phase {
                     // Alone in its flow, while the others wait for something of their own.
@@ -147,7 +158,13 @@ impl Core {
             Fit::Later { at: NEVER, .. } => None,
             _ => Some(wait),
         };
-        Turn::Waits { flow, until, wait }
+        let visited = self.visited_by(now, &fit, until).min(arrival.deadline);
+        Turn::Waits {
+            flow,
+            until: until.max(visited),
+            wait,
+            patient: (until < visited).then_some(until),
+        }
     }
 
     /// Counts what would have been done.
@@ -287,6 +304,8 @@ impl Core {
         let mut grain = 0;
         let (mut refuse, mut review, mut down) = (None, None, None);
         let (mut last_at, mut last) = (now, None);
+        // As far as is known without asking the store.
+        let (mut known_at, mut asks) = (now, false);
         let gate = lane.gate.opens_at(now);
         let look = self.probe(lane, now);
         let apart = self.apart();
@@ -329,7 +348,8 @@ impl Core {
                     Hand::At(hand) | Hand::Empty(hand) => at = at.max(hand),
                     Hand::Unknown => {
                         leases.touch(take.account);
-                        (at, unknown) = (NEVER, true);
+                        known_at = known_at.max(at);
+                        (at, unknown, asks) = (NEVER, true, true);
                     }
                     Hand::Down => {
                         down = Some(take.account);
@@ -354,6 +374,9 @@ impl Core {
             }
             if at > last_at {
                 (last_at, last) = (at, Some(take.account));
+            }
+            if !unknown {
+                known_at = known_at.max(at);
             }
             grain = account.grain();
             if rule.is_shared() {
@@ -385,6 +408,7 @@ impl Core {
             shared,
             blocker,
             account: last,
+            asks: asks.then(|| known_at.max(gate).max(look.at)),
         }
     }
 

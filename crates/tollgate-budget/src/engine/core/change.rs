@@ -170,6 +170,7 @@ mod tests {
             keys: None,
             weight: 4,
             until: NEVER,
+            deadline: NEVER,
             bytes: 1,
             settles: false,
             allowed: Vec::new(),

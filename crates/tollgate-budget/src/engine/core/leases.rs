@@ -1,9 +1,12 @@
 //! What a store that processes share is asked and told, and what comes of its answers.
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeSet, sync::Arc, task::Waker};
 
 use tollgate_core::principal::Principal;
 
-use super::{Core, Lane};
+use super::{Core, Fit, Lane, Phase, index_of};
 use crate::engine::{
     account::Leased,
     lease::{Given, Holding, Lease, Shape, Wish, Without},
@@ -20,6 +23,8 @@ const MOST_NEWS: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub(crate) holding: Holding,
+    /// The longest visit to the store.
+    pub(crate) visit: Nanos,
     pub(crate) rates: Without,
     pub(crate) caps: Without,
 }
@@ -56,6 +61,8 @@ pub(super) struct Leases {
     /// When each of them is to be asked for.
     due: BTreeSet<(Nanos, u32)>,
     news: Vec<Shut>,
+    /// Who may not wait so long waits for the store all the same, and until when he would have waited.
+    patient: Vec<(u64, Nanos)>,
     /// Somebody is to come and ask.
     ring: bool,
 }
@@ -70,6 +77,7 @@ impl Leases {
             touched: Vec::new(),
             due: BTreeSet::new(),
             news: Vec::new(),
+            patient: Vec::new(),
             ring: false,
         }
     }
@@ -236,7 +244,62 @@ impl Core {
         if let Some(leases) = &mut self.leases {
             leases.touch(line.account);
         }
+        self.hurry(now);
         self.tick(now, wakes);
+    }
+
+    /// Until when somebody waits for the store who would wait until then, and lacks nothing else. Nobody is refused for
+    /// what the store has not been asked yet.
+    pub(super) fn visited_by(&self, now: Nanos, fit: &Fit, until: Nanos) -> Nanos {
+        match (fit, &self.leases) {
+            (Fit::Later { asks, .. }, Some(leases)) if asks.is_some_and(|at| at <= until) => {
+                now.saturating_add(leases.terms.visit)
+            }
+            _ => 0,
+        }
+    }
+
+    /// It would wait until then, and waits for the store's answer all the same.
+    pub(super) fn waits_for_store(&mut self, ticket: u64, until: Nanos) {
+        let Some(leases) = &mut self.leases else {
+            return;
+        };
+        let mut patient = std::mem::take(&mut leases.patient);
+        // Who has left meanwhile is still in it.
+        if patient.len() > 2 * self.queue.len() {
+            patient.retain(|&(ticket, _)| self.waits(ticket));
+        }
+        patient.push((ticket, until));
+        if let Some(leases) = &mut self.leases {
+            leases.patient = patient;
+        }
+    }
+
+    fn waits(&self, ticket: u64) -> bool {
+        let entry = self.entry(ticket);
+        entry.is_some_and(|entry| matches!(entry.phase, Phase::Waiting { .. }))
+    }
+
+    /// The store has answered: who was waiting for that alone goes now, or waits no longer than he would have.
+    fn hurry(&mut self, now: Nanos) {
+        let Some(leases) = &mut self.leases else {
+            return;
+        };
+        let mut patient = std::mem::take(&mut leases.patient);
+        patient.retain(|&(ticket, until)| {
+            if !self.waits(ticket) {
+                return false;
+            }
+            let fit = self.fit(now, index_of(ticket));
+            if matches!(fit, Fit::Later { asks: Some(_), .. }) {
+                return true;
+            }
+            self.waits_until(ticket, until.max(now));
+            false
+        });
+        if let Some(leases) = &mut self.leases {
+            leases.patient = patient;
+        }
     }
 
     /// The store cannot be reached, or can be again.
@@ -259,6 +322,7 @@ impl Core {
                 leases.touch(id as u32);
             }
         }
+        self.hurry(now);
         self.reconsider(now, wakes);
     }
 

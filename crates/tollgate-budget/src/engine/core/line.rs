@@ -211,6 +211,17 @@ impl Core {
         waker
     }
 
+    /// It waits no longer than until then.
+    pub(super) fn waits_until(&mut self, ticket: u64, time: Nanos) {
+        if let Phase::Waiting { until, .. } = &mut self.entries[index_of(ticket)].phase {
+            if time < *until {
+                self.deadlines.remove(&(*until, ticket));
+                self.deadlines.insert((time, ticket));
+                *until = time;
+            }
+        }
+    }
+
     /// Refuses those who can never go any more, wherever they stand in their lines.
     pub(super) fn turn_away(&mut self, now: Nanos, wakes: &mut Vec<Waker>) {
         for id in 0..self.entries.len() {

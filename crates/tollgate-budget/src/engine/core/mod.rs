@@ -102,6 +102,8 @@ pub(crate) struct Arrival {
     pub(crate) weight: u32,
     /// It is not to wait beyond this.
     pub(crate) until: Nanos,
+    /// Nobody wants the answer after this.
+    pub(crate) deadline: Nanos,
     pub(crate) bytes: u64,
     /// The profile's word on whether the provider settles.
     pub(crate) settles: bool,
@@ -278,6 +280,8 @@ enum Fit {
         blocker: Option<Blocker>,
         /// The account that it waits for longest.
         account: Option<u32>,
+        /// The store has not been asked yet for what is needed, and this is when it would go but for that.
+        asks: Option<Nanos>,
     },
     Never(u32),
     Refuse(u32, Nanos),

@@ -61,6 +61,7 @@ pub(super) fn arrival(tokens: u64, user: u64) -> Arrival {
         keys: None,
         weight: 4,
         until: NEVER,
+        deadline: NEVER,
         bytes: 10,
         settles: false,
         allowed: Vec::new(),
