@@ -1,0 +1,289 @@
+//! Units bought in advance from a store that several processes share.
+//!
+//! A lease stands beside a limit's own book and never in its place: a request goes when both have room. The book knows
+//! what the provider says; the lease knows what the other processes leave. What is in hand is debited already, so a
+//! process that dies can waste units and never overspend them.
+//!
+//! **How long a chunk lasts.** The store debits a chunk for the time from which it may be used. It is used within `hold`
+//! after that, or not at all, so what is sent in any span was debited in a span that is longer by `hold` and by what ways
+//! to the provider differ; [`Shape`] sets so much of the limit apart.
+mod asking;
+mod chunks;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod without;
+
+use std::collections::VecDeque;
+
+use self::chunks::Chunk;
+pub(crate) use self::{
+    asking::{Given, Wish},
+    chunks::Part,
+    shape::{Holding, Shape},
+    without::Without,
+};
+use super::{
+    bucket::Bucket,
+    rate::{NEVER, Nanos, Rate},
+};
+use crate::limit::Wall;
+
+/// Whether what is in hand is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hand {
+    /// From then on.
+    At(Nanos),
+    /// The store has said that there is nothing before then.
+    Empty(Nanos),
+    /// Nobody knows before the store has answered.
+    Unknown,
+    /// The store cannot be reached.
+    Down,
+}
+
+/// What is in hand of one limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub(crate) id: u64,
+    without: Without,
+    down: bool,
+    /// Instead of the store, while that is down.
+    local: Bucket,
+    /// What was used meanwhile.
+    used_without: u64,
+    chunks: VecDeque<Chunk>,
+    /// Of a cap: what is in hand, what was used, and the period.
+    hand: u64,
+    spent: u64,
+    period: Wall,
+    /// Units of the last chunk that was bought.
+    given: u64,
+    /// Somebody waits for so many, or did then.
+    short: u64,
+    short_at: Nanos,
+    owed: u64,
+    refunds: Vec<(i64, u64)>,
+    /// What is not used goes back.
+    returns: bool,
+    seen: Option<(u64, Nanos)>,
+    taken: u64,
+    measured: Nanos,
+    demand: f64,
+    used_at: Nanos,
+    claimed: u64,
+    asked: bool,
+    asked_at: Nanos,
+    back: Nanos,
+    /// What was needed then: of a cap there may be enough for less.
+    back_for: u64,
+    needed: u64,
+    share: f64,
+    pub(crate) holders: u32,
+    /// When its place in the list of those to be asked for is.
+    pub(crate) due: Nanos,
+}
+
+impl Lease {
+    pub(crate) fn new(id: u64, without: Without, down: bool) -> Self {
+        Self {
+            id,
+            without,
+            down,
+            local: Bucket::default(),
+            used_without: 0,
+            chunks: VecDeque::new(),
+            hand: 0,
+            spent: 0,
+            period: 0,
+            given: 0,
+            short: 0,
+            short_at: 0,
+            owed: 0,
+            refunds: Vec::new(),
+            returns: false,
+            seen: None,
+            taken: 0,
+            measured: 0,
+            demand: 0.0,
+            used_at: 0,
+            claimed: 0,
+            asked: false,
+            asked_at: 0,
+            back: 0,
+            back_for: 0,
+            needed: 0,
+            share: 0.0,
+            holders: 1,
+            due: NEVER,
+        }
+    }
+
+    /// A cap's period: what was in hand of another one is gone.
+    fn roll(&mut self, shape: Shape) {
+        if let Shape::Cap { ends } = shape {
+            if ends != self.period {
+                self.period = ends;
+                (self.hand, self.spent, self.claimed, self.owed) = (0, 0, 0, 0);
+                self.back = 0;
+            }
+        }
+    }
+
+    /// Nothing is in hand, nobody waits, and nothing is left to say.
+    pub(crate) fn is_idle(&mut self, now: Nanos) -> bool {
+        self.expire(now);
+        let quiet = !self.asked && self.owed == 0 && self.refunds.is_empty();
+        quiet && self.left() == 0 && self.spent == 0
+    }
+
+    /// Whether so many units are in hand, or when.
+    pub(crate) fn fits(&mut self, now: Nanos, rate: Rate, shape: Shape, units: u64) -> Hand {
+        self.roll(shape);
+        self.expire(now);
+        let units = units.min(shape.capacity(rate));
+        if self.hand >= units {
+            return Hand::At(now);
+        }
+        for chunk in &self.chunks {
+            // Of those that came before, some are gone by then.
+            let at = chunk.usable.max(now);
+            let alive = self.chunks.iter();
+            let alive = alive.filter(|chunk| chunk.usable <= at && chunk.expires > at);
+            let sum = alive.fold(self.hand, |sum, chunk| sum.saturating_add(chunk.left));
+            if sum >= units {
+                return Hand::At(at);
+            }
+        }
+        if self.down {
+            return match self.without {
+                Without::Closed => Hand::Down,
+                Without::Open => Hand::At(now),
+                Without::Share { parts } => {
+                    let rate = Self::share_of(rate, parts, self.holders);
+                    let burst = (rate.amount / 16).max(1);
+                    Hand::At(self.local.fits_at(now, rate, burst, units).max(now))
+                }
+            };
+        }
+        self.short = self.short.max(units);
+        self.short_at = now;
+        if self.opens(now, units) > now && !self.asked {
+            return Hand::Empty(self.back);
+        }
+        Hand::Unknown
+    }
+
+    /// Uses units that fit, or that go whether they fit or not.
+    pub(crate) fn take(&mut self, now: Nanos, rate: Rate, shape: Shape, units: u64) -> Part {
+        self.roll(shape);
+        self.expire(now);
+        // What another one lacks is still to be asked for: he may wait for it where nothing else wakes him.
+        self.used_at = now;
+        self.taken = self.taken.saturating_add(units);
+        if let Shape::Cap { ends } = shape {
+            self.hand = self.hand.saturating_sub(units);
+            self.spent = self.spent.saturating_add(units);
+            return Part {
+                date: ends,
+                expires: NEVER,
+            };
+        }
+        let mut part = Part {
+            date: 0,
+            expires: NEVER,
+        };
+        let mut rest = units;
+        for chunk in &mut self.chunks {
+            if rest == 0 || chunk.usable > now {
+                break;
+            }
+            let some = rest.min(chunk.left);
+            chunk.left -= some;
+            rest -= some;
+            part = Part {
+                date: chunk.date,
+                expires: part.expires.min(chunk.expires),
+            };
+        }
+        if rest > 0 {
+            if self.down {
+                self.used_without = self.used_without.saturating_add(rest);
+                if let Without::Share { parts } = self.without {
+                    let rate = Self::share_of(rate, parts, self.holders);
+                    self.local.take(now, rate, rest);
+                }
+            } else {
+                self.owed = self.owed.saturating_add(rest);
+            }
+        }
+        part
+    }
+
+    /// They are being sent, later than their chunk lasted: they are debited once more, for now.
+    pub(crate) fn sent(&mut self, now: Nanos, part: &mut Part, units: u64) {
+        if now >= part.expires && part.date != 0 {
+            self.owed = self.owed.saturating_add(units);
+            *part = Part {
+                date: 0,
+                expires: 0,
+            };
+        }
+    }
+
+    /// Units were used that nobody had reckoned with.
+    pub(crate) fn owe(&mut self, shape: Shape, part: Part, units: u64) {
+        match shape {
+            Shape::Cap { ends } if ends == part.date => {
+                self.hand = self.hand.saturating_sub(units);
+                self.spent = self.spent.saturating_add(units);
+            }
+            // Of a period that is over.
+            Shape::Cap { .. } => {}
+            _ => self.owed = self.owed.saturating_add(units),
+        }
+    }
+
+    /// Units were not used after all; `sent`: the provider has counted them, and gives them back.
+    pub(crate) fn back(
+        &mut self,
+        now: Nanos,
+        shape: Shape,
+        holding: Holding,
+        part: Part,
+        units: u64,
+        sent: bool,
+    ) {
+        match shape {
+            Shape::Cap { ends } => {
+                if ends == part.date && ends == self.period {
+                    self.spent = self.spent.saturating_sub(units);
+                    self.hand = self.hand.saturating_add(units);
+                }
+                return;
+            }
+            // It may be used again from now on, as the provider's own bucket may.
+            Shape::Bucket { .. } if sent => {
+                let expires = now.saturating_add(holding.hold);
+                self.put(now, expires, part.date, units);
+                return;
+            }
+            _ => {}
+        }
+        if part.date == 0 {
+            return;
+        }
+        if now < part.expires {
+            self.put(now, part.expires, part.date, units);
+        } else if matches!(shape, Shape::Rolling { .. }) {
+            self.refund(part.date, units);
+        }
+    }
+
+    /// The provider has counted so many units used at that time.
+    pub(crate) fn saw(&mut self, used: u64, at: Nanos) {
+        if self.seen.is_none_or(|(_, before)| at >= before) {
+            self.seen = Some((used, at));
+        }
+    }
+}
