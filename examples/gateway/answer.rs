@@ -6,15 +6,16 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tollgate::{
     body::Replay, call::Attempt, extensions::ServedBy, own_error, price::Cost,
     wire::prompt::Endpoint,
 };
 
-use crate::headers::say;
+use crate::{gather::Room, headers::say};
 
 /// Largest answer that is read before its head goes out, so that the head can say what it cost.
-const WHOLE: u64 = 8 << 20;
+const WHOLE: usize = 8 << 20;
 
 /// An error in the shape of the provider for whom the gateway stands. `again`: the same request may do better then.
 #[must_use]
@@ -40,33 +41,38 @@ pub fn error(
 }
 
 /// Reads a document to its end, so that its cost is known when its head goes out, and one that breaks is an error and not
-/// a broken answer. A retry inside has mostly done so already. Streams, and documents that turn out to be large, pass as
-/// they come.
+/// a broken answer. A retry inside has mostly done so already. Streams, and documents that turn out to be large or for which
+/// there is no room, pass as they come. The room is held until the second value is dropped.
 ///
 /// # Errors
 ///
 /// If it breaks; nothing of it was sent on.
-pub async fn whole(answer: Response<Body>, stream: bool) -> Result<Response<Body>, axum::Error> {
+pub async fn whole(
+    answer: Response<Body>,
+    stream: bool,
+    room: &Room,
+) -> Result<(Response<Body>, Option<OwnedSemaphorePermit>), axum::Error> {
     let json = answer.headers().get(header::CONTENT_TYPE);
     let json = json.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let large = answer.body().size_hint().lower() > WHOLE;
+    let large = answer.body().size_hint().lower() > WHOLE as u64;
     if stream || !json || large || answer.body().is_end_stream() {
-        return Ok(answer);
+        return Ok((answer, None));
     }
     let (head, mut body) = answer.into_parts();
     let mut frames = VecDeque::new();
     let mut length = 0;
+    let mut held = None;
     while let Some(frame) = body.frame().await {
         let frame = frame?;
-        length += frame.data_ref().map_or(0, Bytes::len) as u64;
+        length += frame.data_ref().map_or(0, Bytes::len);
         frames.push_back(frame);
-        if length > WHOLE {
+        if length > WHOLE || !room.hold(&mut held, length) {
             let body = Body::new(Replay::peeked(frames, body));
-            return Ok(Response::from_parts(head, body));
+            return Ok((Response::from_parts(head, body), held));
         }
     }
     let body = Body::new(Replay::<Body>::buffered(frames, None));
-    Ok(Response::from_parts(head, body))
+    Ok((Response::from_parts(head, body), held))
 }
 
 /// Says what became of the call: how many attempts, who served, how long it waited here, what it cost.
@@ -104,5 +110,40 @@ pub fn tell(answer: &mut Response<Body>, attempts: &[Attempt], target: &str, mod
         Some(Cost::Exact(cost)) => say(headers, "x-tollgate-cost", &cost.to_string()),
         Some(Cost::AtLeast(cost)) => say(headers, "x-tollgate-cost", &format!("at least {cost}")),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    async fn document(room: &Room) -> (Response<Body>, Option<OwnedSemaphorePermit>) {
+        let answer = Response::builder()
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(vec![b'1'; 3 << 10]))
+            .unwrap();
+        whole(answer, false, room).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn documents_that_are_held_take_room_and_those_without_it_pass_as_they_come() {
+        let text = "[[target]]\nname = \"t\"\norigin = \"http://127.0.0.1:1\"";
+        let mut config = Config::parse(text, &|_| None).unwrap();
+        config.max_buffered = 4 << 10;
+        let room = Room::new(&config);
+        let (first, held) = document(&room).await;
+        assert_eq!(
+            held.as_ref().map(OwnedSemaphorePermit::num_permits),
+            Some(3)
+        );
+        let (second, none) = document(&room).await;
+        assert!(none.is_none(), "there is room for one of them");
+        for answer in [first, second] {
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), 3 << 10);
+        }
+        drop(held);
+        assert!(room.hold(&mut None, 4 << 10), "and it is free again");
     }
 }

@@ -12,6 +12,7 @@ use tollgate::{
 use tower::{Layer, Service};
 
 use crate::{
+    caps,
     config::{Config, ConfigError},
     stack::{Stack, boxed},
 };
@@ -73,8 +74,12 @@ impl Books {
             _ => {
                 let own = settings(Budget::builder())
                     .limits(limits.iter().cloned())
-                    .build();
-                own.map(Self::Own).map_err(|why| wrong(&why))
+                    .build()
+                    .map_err(|why| wrong(&why))?;
+                if let Whose::Gateway = whose {
+                    caps::restore(config, &own)?;
+                }
+                Ok(Self::Own(own))
             }
         }
     }

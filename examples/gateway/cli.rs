@@ -73,8 +73,8 @@ async fn run(args: Args) -> Result<(), String> {
             let simulator = demo::provider()
                 .await
                 .map_err(|error| format!("the simulated provider: {error}"))?;
-            let config =
-                demo::config(&args.listen, &simulator.url()).map_err(|error| error.to_string())?;
+            let config = demo::config(&args.listen, &simulator.url())
+                .map_err(|error| format!("--listen: {}", error.sentence()))?;
             (config, Some(simulator))
         }
     };
@@ -95,13 +95,7 @@ async fn run(args: Args) -> Result<(), String> {
             gateway.addr()
         ))?;
     }
-    match stop_after {
-        Some(time) => tokio::select! {
-            () = shutdown::signal() => {}
-            () = tokio::time::sleep(time) => {}
-        },
-        None => shutdown::signal().await,
-    }
+    shutdown::wanted(stop_after).await;
     if !gateway.stop().await {
         tracing::warn!("some answers were cut: they took longer than `drain`");
     }

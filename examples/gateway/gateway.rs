@@ -6,15 +6,17 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{Router, body::Body, routing::any};
+use futures_util::future::join_all;
 use http::{Response, StatusCode};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
 use tollgate::wire::prompt::{Dialect, Endpoint};
 
@@ -28,10 +30,17 @@ use crate::{
     place::Place,
     proxy,
     refusals::Refusals,
-    serve,
+    serve::{self, Silence},
     sinks::Sinks,
     stack::Stacks,
 };
+
+/// How long it may take until what was cut is at its end.
+const CUT: Duration = Duration::from_secs(2);
+/// How long records may take to be written at the end.
+const FLUSH: Duration = Duration::from_secs(5);
+/// How long whoever looks at the pages may do so after that.
+const LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -95,9 +104,35 @@ pub struct Gateway {
     app: Arc<App>,
     addr: SocketAddr,
     admin: SocketAddr,
-    stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<bool>>,
+    public: Listening,
+    /// The pages, where they have an address of their own: they tell how the end goes, so theirs comes last.
+    private: Option<Listening>,
     upkeep: JoinHandle<()>,
+}
+
+/// A listener that serves until it is told to stop.
+#[derive(Debug)]
+struct Listening {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<bool>,
+}
+
+impl Listening {
+    fn on(listener: TcpListener, routes: Router, drain: Duration) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
+        let stopped = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let task = serve::serve(listener, routes, stopped, drain, Silence::default());
+        let task = tokio::spawn(task);
+        Self { stop, task }
+    }
+
+    /// True if all answers came to their end.
+    async fn stop(&mut self) -> bool {
+        let _ = self.stop.send(true);
+        (&mut self.task).await.unwrap_or(false)
+    }
 }
 
 impl Gateway {
@@ -133,7 +168,7 @@ impl Gateway {
             places,
             chains: config.chains.clone(),
             stacks,
-            room: Room::new(config.max_body, config.max_buffered, config.request_body),
+            room: Room::new(&config),
             requests: Arc::new(Semaphore::new(config.max_requests)),
             refusals: Refusals::default(),
             measures,
@@ -163,28 +198,19 @@ impl Gateway {
         if private.is_none() {
             routes = routes.merge(admin::pages(local));
         }
-        let (stop, stopped) = watch::channel(false);
-        let drain = config.drain;
-        let run = |listener, routes: Router<Arc<App>>| {
-            let routes = routes.fallback(nothing).with_state(Arc::clone(&app));
-            let mut stopped = stopped.clone();
-            let stop = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            tokio::spawn(serve::serve(listener, routes, stop, drain))
-        };
-        let mut tasks = vec![run(public, routes)];
-        if let Some(private) = private {
-            tasks.push(run(private, admin::health().merge(admin::pages(local))));
-        }
+        let whole =
+            |routes: Router<Arc<App>>| routes.fallback(nothing).with_state(Arc::clone(&app));
+        let pages = || whole(admin::health().merge(admin::pages(local)));
+        let private = private.map(|private| Listening::on(private, pages(), LOOKED_AT));
+        let public = Listening::on(public, whole(routes), config.drain);
         let upkeep = tokio::spawn(app.measures.clone().upkeep());
         Ok(Self {
             upkeep,
             app,
             addr,
             admin,
-            stop,
-            tasks,
+            public,
+            private,
         })
     }
 
@@ -212,20 +238,29 @@ impl Gateway {
         self.app.under_way()
     }
 
-    /// Accepts nothing more, waits for answers under way, then for the sinks. True if all answers came to their end.
+    /// Says that it is not ready and serves on for `drain_delay`; then accepts nothing more and waits for answers under
+    /// way; then for the sinks and the store. True if all answers came to their end.
     pub async fn stop(mut self) -> bool {
         self.app.draining.store(true, Ordering::Relaxed);
-        let _ = self.stop.send(true);
-        let mut all = true;
-        for task in std::mem::take(&mut self.tasks) {
-            all &= task.await.unwrap_or(false);
+        sleep(self.app.config.drain_delay).await;
+        let all = self.public.stop().await;
+        // Streams of a cut HTTP/2 connection end a moment after it, and are recorded when they do.
+        let ended = async {
+            while self.app.under_way() > 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = timeout(CUT, ended).await;
+        let handles = &self.app.stacks.handles;
+        let closing = handles.stores.iter().map(|(of, store)| async move {
+            if !store.close().await {
+                tracing::warn!(of, "the server of shared limits did not hear what was used");
+            }
+        });
+        tokio::join!(handles.sinks.flush(FLUSH), join_all(closing));
+        if let Some(private) = &mut self.private {
+            private.stop().await;
         }
-        self.app
-            .stacks
-            .handles
-            .sinks
-            .flush(self.app.config.drain)
-            .await;
         all
     }
 }
@@ -233,8 +268,9 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.upkeep.abort();
-        for task in &self.tasks {
-            task.abort();
+        self.public.task.abort();
+        if let Some(private) = &self.private {
+            private.task.abort();
         }
     }
 }

@@ -7,8 +7,10 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
+
+use crate::config::Config;
 
 /// A permit stands for so many bytes.
 const UNIT: usize = 1_024;
@@ -19,6 +21,7 @@ pub struct Room {
     most: u64,
     all: Arc<Semaphore>,
     patience: Duration,
+    whole: Duration,
 }
 
 /// Why a body was not read.
@@ -28,22 +31,24 @@ pub enum NotRead {
     TooLarge,
     /// All together would be.
     Full,
-    /// Nothing came for too long.
+    /// Nothing came for too long, or it took too long in all.
     Stalled,
     /// The caller's connection broke.
     Broken,
 }
 
 impl Room {
-    /// At most `most` bytes for one body and `all` for all, and `patience` between two parts of one.
+    /// As the configuration says: `max_body` for one body and `max_buffered` for all; `request_body` between two parts of
+    /// one, and `request_total` for all of it.
     #[must_use]
-    pub fn new(most: u64, all: u64, patience: Duration) -> Self {
-        let units = usize::try_from(all / UNIT as u64).unwrap_or(usize::MAX);
+    pub fn new(config: &Config) -> Self {
+        let units = usize::try_from(config.max_buffered / UNIT as u64).unwrap_or(usize::MAX);
         let units = units.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            most,
+            most: config.max_body,
             all: Arc::new(Semaphore::new(units)),
-            patience,
+            patience: config.request_body,
+            whole: config.request_total,
         }
     }
 
@@ -70,8 +75,11 @@ impl Room {
         let mut first = Bytes::new();
         let mut more = BytesMut::new();
         let mut length = 0;
+        // A byte a minute would keep a place for weeks.
+        let end = Instant::now() + self.whole;
         loop {
-            let frame = timeout(self.patience, body.frame()).await;
+            let until = end.min(Instant::now() + self.patience);
+            let frame = timeout_at(until, body.frame()).await;
             let frame = match frame.map_err(|_| NotRead::Stalled)? {
                 Some(frame) => frame.map_err(|_| NotRead::Broken)?,
                 None => break,
@@ -83,7 +91,9 @@ impl Room {
             if length as u64 > self.most {
                 return Err(NotRead::TooLarge);
             }
-            self.hold(&mut held, length)?;
+            if !self.hold(&mut held, length) {
+                return Err(NotRead::Full);
+            }
             // Most bodies come in one piece, which need not be copied.
             if first.is_empty() {
                 first = data;
@@ -105,33 +115,40 @@ impl Room {
         Ok((whole, held))
     }
 
-    fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, length: usize) -> Result<(), NotRead> {
+    /// Makes room for so much in all; false, if there is none.
+    pub(crate) fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, length: usize) -> bool {
         let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let need = length.div_ceil(UNIT).saturating_sub(have);
+        let Ok(need) = u32::try_from(need) else {
+            return false;
+        };
         if need == 0 {
-            return Ok(());
+            return true;
         }
-        let need = u32::try_from(need).map_err(|_| NotRead::TooLarge)?;
-        let more = Arc::clone(&self.all)
-            .try_acquire_many_owned(need)
-            .map_err(|_| NotRead::Full)?;
+        let Ok(more) = Arc::clone(&self.all).try_acquire_many_owned(need) else {
+            return false;
+        };
         match held {
             Some(held) => held.merge(more),
             None => *held = Some(more),
         }
-        Ok(())
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
     use http_body_util::{Full, StreamBody, channel::Channel};
     use hyper::body::Frame;
 
     use super::*;
 
     fn room(most: u64, all: u64) -> Room {
-        Room::new(most, all, Duration::from_secs(60))
+        let text = "[[target]]\nname = \"t\"\norigin = \"http://127.0.0.1:1\"";
+        let mut config = Config::parse(text, &|_| None).unwrap();
+        (config.max_body, config.max_buffered) = (most, all);
+        Room::new(&config)
     }
 
     /// Without a length that is known beforehand.
@@ -178,8 +195,25 @@ mod tests {
     async fn a_caller_who_stalls_is_not_waited_for_for_ever() {
         // It never says anything, so the test does not depend on how fast anybody is.
         let (_sender, body) = Channel::<Bytes, std::io::Error>::new(1);
-        let room = Room::new(10, 1 << 20, Duration::from_millis(20));
+        let mut room = room(10, 1 << 20);
+        room.patience = Duration::from_millis(20);
         let read = room.read(Body::new(body)).await;
+        assert_eq!(read.unwrap_err(), NotRead::Stalled);
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_dribbles_is_not_waited_for_for_ever_either() {
+        // Always one more byte at once.
+        let frames = std::iter::repeat_with(|| {
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"x")))
+        });
+        let dribble = futures_util::stream::iter(frames).then(|frame| async {
+            tokio::task::yield_now().await;
+            frame
+        });
+        let mut room = room(u64::MAX, u64::MAX);
+        room.whole = Duration::from_millis(20);
+        let read = room.read(Body::new(StreamBody::new(dribble))).await;
         assert_eq!(read.unwrap_err(), NotRead::Stalled);
     }
 }

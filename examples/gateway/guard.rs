@@ -12,6 +12,13 @@ pub fn is_local(uri: &Uri, headers: &HeaderMap) -> bool {
     if !host.is_some_and(loopback) {
         return false;
     }
+    // A picture or a link: no origin is said, but that it is somebody else's.
+    if headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site == "cross-site")
+    {
+        return false;
+    }
     match headers.get(header::ORIGIN) {
         None => true,
         Some(origin) => origin
@@ -70,6 +77,10 @@ mod tests {
         assert!(
             !asked(&[("host", "127.0.0.1:8080"), ("origin", "null")]),
             "a file or a sandbox"
+        );
+        assert!(
+            !asked(&[("host", "127.0.0.1:8080"), ("sec-fetch-site", "cross-site")]),
+            "a picture"
         );
         assert!(!asked(&[]));
     }

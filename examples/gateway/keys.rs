@@ -1,11 +1,18 @@
 //! Who may call: gateway keys, of which only digests are known.
 use std::{fmt, io::Read, sync::Arc};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use tollgate::call::{CallOptions, Priority};
+use tollgate::{
+    call::{CallOptions, Priority},
+    principal::Principal,
+};
 
+use crate::place;
+
+/// Whoever calls where there are no keys.
+const LOCAL: &str = "local";
 /// Longest key that is looked at.
 const LONGEST: usize = 1_024;
 /// Shortest key that `--hash-key` takes: less can be guessed, and then the digest guards nothing.
@@ -120,20 +127,31 @@ impl Keys {
         self.0.iter().map(Key::name)
     }
 
+    /// The digests of all, and of the tenants and tags that they stand for. Where there are no keys, of everybody.
+    pub(crate) fn accounts(
+        &self,
+    ) -> impl Iterator<Item = (Principal, Option<Principal>, Option<Principal>)> {
+        let of = |name: &Option<Arc<str>>| name.as_deref().map(Principal::of);
+        let local = self.is_empty().then(|| (Principal::of(LOCAL), None, None));
+        let keys = self.0.iter();
+        let keys = keys.map(move |key| (Principal::of(&key.name), of(&key.tenant), of(&key.tag)));
+        keys.chain(local)
+    }
+
     /// Who calls with these headers; `None` for a stranger.
     ///
     /// The principal is the key, so the `user` that a document names never selects a budget. How long it takes tells
     /// nothing of the keys: digests are compared whole, all of them, each in the same time.
     #[must_use]
-    pub fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
+    pub fn caller(&self, headers: &HeaderMap, uri: &Uri) -> Option<Caller> {
         if self.is_empty() {
-            let options = CallOptions::new().principal("local");
+            let options = CallOptions::new().principal(LOCAL);
             return Some(Caller {
                 name: None,
                 options,
             });
         }
-        let shown = shown(headers).unwrap_or_default();
+        let shown = shown(headers, uri).unwrap_or_default();
         let digest: [u8; 32] = Sha256::digest(shown).into();
         let mut found = u32::MAX;
         for (at, key) in (0u32..).zip(self.0.iter()) {
@@ -155,8 +173,8 @@ impl Keys {
     }
 }
 
-/// The key that a caller shows, in any of the headers in which SDKs do.
-fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+/// The key that a caller shows, in any of the headers in which SDKs do, or as Gemini's users do in the query.
+fn shown<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r [u8]> {
     let bearer = headers
         .get(header::AUTHORIZATION)
         .map(|value| value.as_bytes())
@@ -169,8 +187,15 @@ fn shown(headers: &HeaderMap) -> Option<&[u8]> {
             .iter()
             .find_map(|name| headers.get(*name))
     };
+    let in_query = || {
+        uri.query()?
+            .split('&')
+            .find_map(place::key_in)
+            .map(str::as_bytes)
+    };
     let shown = bearer
-        .or_else(|| own().map(|value| value.as_bytes()))?
+        .or_else(|| own().map(|value| value.as_bytes()))
+        .or_else(in_query)?
         .trim_ascii();
     (shown.len() <= LONGEST).then_some(shown)
 }
@@ -243,9 +268,18 @@ mod tests {
             ("api-key", SECRET),
             ("x-goog-api-key", SECRET),
         ] {
-            let caller = keys().caller(&headers(name, value)).expect(name);
+            let caller = keys()
+                .caller(&headers(name, value), &Uri::from_static("/v1/models"))
+                .expect(name);
             assert_eq!(caller.name.as_deref(), Some("ann"));
         }
+        let uri = format!("/v1beta/models?alt=sse&key={SECRET}")
+            .parse()
+            .unwrap();
+        let caller = keys()
+            .caller(&HeaderMap::new(), &uri)
+            .expect("as Gemini's users do");
+        assert_eq!(caller.name.as_deref(), Some("ann"));
     }
 
     #[test]
@@ -253,17 +287,31 @@ mod tests {
         let long = "k".repeat(2_000);
         for value in ["", "Bearer ", "Bearer nonsense", "Basic Z3c=", &long] {
             assert!(
-                keys().caller(&headers("authorization", value)).is_none(),
+                keys()
+                    .caller(
+                        &headers("authorization", value),
+                        &Uri::from_static("/v1/models")
+                    )
+                    .is_none(),
                 "{value:.20}"
             );
         }
         let digest = hash(SECRET.as_bytes()).unwrap();
         let shown = format!("Bearer {digest}");
         assert!(
-            keys().caller(&headers("authorization", &shown)).is_none(),
+            keys()
+                .caller(
+                    &headers("authorization", &shown),
+                    &Uri::from_static("/v1/models")
+                )
+                .is_none(),
             "the digest is no key"
         );
-        assert!(keys().caller(&HeaderMap::new()).is_none());
+        assert!(
+            keys()
+                .caller(&HeaderMap::new(), &Uri::from_static("/v1/models"))
+                .is_none()
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub(crate) mod admin;
 pub mod answer;
 pub(crate) mod books;
+pub(crate) mod caps;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod headers;
 pub mod keys;
 pub(crate) mod measures;
 pub(crate) mod own;
+pub(crate) mod patience;
 pub mod place;
 pub mod proxy;
 pub mod refusals;

@@ -66,7 +66,7 @@ impl Place {
         };
         let pairs = asked.query().unwrap_or_default().split('&');
         // Gemini's way to show a key, which is the gateway's here.
-        let kept = pairs.filter(|pair| !pair.is_empty() && !names_a_key(pair));
+        let kept = pairs.filter(|pair| !pair.is_empty() && key_in(pair).is_none());
         for (at, pair) in kept.enumerate() {
             there.push(if at == 0 { '?' } else { '&' });
             there.push_str(pair);
@@ -99,15 +99,15 @@ pub(crate) fn version_of(path: &str) -> Option<Dialect> {
     }
 }
 
-/// Whether a pair of a query is `key=…`, its name coded or not.
-fn names_a_key(pair: &str) -> bool {
-    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+/// The value of a pair of a query that is `key=…`, its name coded or not.
+pub(crate) fn key_in(pair: &str) -> Option<&str> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let name = name.to_ascii_lowercase();
     let plain = name
         .replace("%6b", "k")
         .replace("%65", "e")
         .replace("%79", "y");
-    plain == "key"
+    (plain == "key").then_some(value)
 }
 
 /// Whether a path stays where it is put, and says plainly what it is: without segments that lead upwards, coded or not,

@@ -113,7 +113,7 @@ async fn call(
             "Without keys this gateway serves programs on its own machine only",
         ));
     }
-    let Some(caller) = app.keys.caller(&parts.headers) else {
+    let Some(caller) = app.keys.caller(&parts.headers, &parts.uri) else {
         return Err(Own::new(
             StatusCode::UNAUTHORIZED,
             "invalid_api_key",
@@ -201,24 +201,22 @@ async fn call(
     let answered = stack.clone().oneshot(request).await;
     drop(room);
     let answered = match answered {
-        Ok(answered) => answer::whole(answered, stream).await.map_err(|error| {
-            tracing::debug!(error = %causes(&error), "the answer broke");
-            "The provider's answer broke in its middle"
-        }),
+        Ok(answered) => answer::whole(answered, stream, &app.room)
+            .await
+            .map_err(|error| {
+                tracing::debug!(error = %causes(&error), "the answer broke");
+                "The provider's answer broke in its middle"
+            }),
         Err(error) => {
             tracing::debug!(error = %causes(&error), "no answer");
             Err("The provider could not be reached, or went away before it answered")
         }
     };
-    let mut answered = answered.unwrap_or_else(|what| {
+    let (mut answered, held) = answered.unwrap_or_else(|what| {
         let status = StatusCode::BAD_GATEWAY;
-        answer::error(
-            shape(asked.endpoint, dialect),
-            status,
-            "provider_unreachable",
-            what,
-            None,
-        )
+        let shape = shape(asked.endpoint, dialect);
+        let answer = answer::error(shape, status, "provider_unreachable", what, None);
+        (answer, None)
     });
     headers::for_caller(answered.headers_mut());
     let target = &app.config.targets[at].name;
@@ -232,6 +230,7 @@ async fn call(
         Body::new(Counted {
             body,
             _permit: permit,
+            _held: held,
         })
     }))
 }
@@ -281,6 +280,8 @@ struct Counted {
     #[pin]
     body: Body,
     _permit: OwnedSemaphorePermit,
+    /// The room that it takes.
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl hyper::body::Body for Counted {

@@ -1,5 +1,5 @@
 //! Connections: accepted, served over HTTP/1.1 or HTTP/2, and drained in the end.
-use std::{future::Future, io, time::Duration};
+use std::{convert::Infallible, future::Future, io, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, service::service_fn};
@@ -14,8 +14,27 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-/// A caller that says nothing, or takes longer for a head, is dropped.
-const HEAD: Duration = Duration::from_secs(30);
+use crate::patience::{Answer, Calls, Patient};
+
+/// How long callers may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence {
+    /// Before they say anything, and for the head of a request.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+}
+
+impl Default for Silence {
+    /// 30 s, and 75 s: a proxy in front keeps connections for 60 s, and must be the one who closes them.
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+        }
+    }
+}
+
 /// Requests of one HTTP/2 connection at once.
 const STREAMS: u32 = 1_024;
 /// Connections at once.
@@ -29,6 +48,7 @@ pub async fn serve(
     app: Router,
     stop: impl Future<Output = ()>,
     drain: Duration,
+    silence: Silence,
 ) -> bool {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -37,7 +57,7 @@ pub async fn serve(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD);
+        .header_read_timeout(silence.idle);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -62,21 +82,29 @@ pub async fn serve(
         // A token a packet is what streaming is about.
         let _ = socket.set_nodelay(true);
         let app = app.clone();
+        let calls = Calls::default();
+        let begun = calls.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            app.clone().oneshot(request.map(Body::new))
+            let open = begun.begin();
+            let answer = app.clone().oneshot(request.map(Body::new));
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, open })) }
         });
         let (builder, watcher, mut closing) =
             (builder.clone(), graceful.watcher(), closing.clone());
         connections.spawn(async move {
             // Who has said nothing by the time it ends is not waited for.
-            let begun = tokio::select! {
-                begun = begins(&socket) => begun,
-                _ = closing.changed() => false,
+            let spoken = tokio::select! {
+                spoken = begins(&socket, silence.head) => spoken,
+                _ = closing.changed() => None,
             };
-            if !begun {
-                return;
-            }
-            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            let head = match spoken {
+                None => return,
+                Some(Spoken::Http1) => silence.head,
+                // It has pings of its own, and heads among frames.
+                Some(Spoken::Http2) => Duration::MAX,
+            };
+            let socket = Patient::new(TokioIo::new(socket), calls, head);
+            let connection = builder.serve_connection(socket, service);
             let connection = watcher.watch(connection.into_owned());
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "a connection ended");
@@ -84,29 +112,35 @@ pub async fn serve(
         });
     }
     drop((listener, open));
-    // What outlasts this ends with the set.
-    tokio::time::timeout(drain, graceful.shutdown())
-        .await
-        .is_ok()
+    let all = tokio::time::timeout(drain, graceful.shutdown()).await;
+    // What outlasts this is cut, and has come to its end when this returns.
+    connections.shutdown().await;
+    all.is_ok()
 }
 
-/// Whether a caller says enough in time to tell which HTTP he speaks: the builder itself waits for that for ever.
-async fn begins(socket: &TcpStream) -> bool {
+enum Spoken {
+    Http1,
+    Http2,
+}
+
+/// Which HTTP a caller speaks, if he says enough in time to tell: the builder itself waits for that for ever.
+async fn begins(socket: &TcpStream, head: Duration) -> Option<Spoken> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let told = async {
         let mut first = [0; PREFACE.len()];
         loop {
             match socket.peek(&mut first).await {
-                Ok(0) | Err(_) => return false,
+                Ok(0) | Err(_) => return None,
                 Ok(n) if n < PREFACE.len() && PREFACE.starts_with(&first[..n]) => {
                     // There is something to read already, so readiness says nothing.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                Ok(_) => return true,
+                Ok(_) if first == PREFACE => return Some(Spoken::Http2),
+                Ok(_) => return Some(Spoken::Http1),
             }
         }
     };
-    tokio::time::timeout(HEAD, told).await.unwrap_or(false)
+    tokio::time::timeout(head, told).await.ok().flatten()
 }
 
 /// Out of file descriptors, most likely: others must close first.

@@ -68,15 +68,20 @@ impl Sinks {
 
     /// Waits until what was recorded is kept; says what is not.
     pub async fn flush(&self, patience: Duration) {
-        if let Some(queue) = &self.jsonl
-            && let Err(error) = queue.flush(patience).await
-        {
-            tracing::warn!(%error, "not all records were written as lines of JSON");
-        }
-        if let Some(ledger) = &self.ledger
-            && let Err(error) = ledger.flush(patience).await
-        {
-            tracing::warn!(%error, "not all records are in the ledger");
-        }
+        let lines = async {
+            if let Some(queue) = &self.jsonl
+                && let Err(error) = queue.flush(patience).await
+            {
+                tracing::warn!(%error, "not all records were written as lines of JSON");
+            }
+        };
+        let ledger = async {
+            if let Some(ledger) = &self.ledger
+                && let Err(error) = ledger.flush(patience).await
+            {
+                tracing::warn!(%error, "not all records are in the ledger");
+            }
+        };
+        tokio::join!(lines, ledger);
     }
 }

@@ -20,7 +20,7 @@ pub use self::{
     weights::Weights,
 };
 use crate::{
-    engine::rate::narrow,
+    engine::{calendar::nanos_of, rate::narrow},
     review::{Decision, Review, ReviewFn},
     scope::{Asking, KeyFn, Models},
 };
@@ -240,6 +240,37 @@ impl Limit {
     #[must_use]
     pub fn whose(&self) -> Scope {
         self.scope
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counts(&self) -> Unit {
+        self.unit
+    }
+
+    /// Whether it concerns requests for a model; `None`: for one that is not known.
+    #[must_use]
+    pub fn concerns(&self, model: Option<&str>) -> bool {
+        let family = self.models.as_ref();
+        family.is_none_or(|family| family.contain(model))
+    }
+
+    /// When the calendar period began in which `at` lies: what was spent since then belongs to it. `None` for a rate,
+    /// and where there is no such time zone.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use tollgate_budget::Limit;
+    ///
+    /// let daily = Limit::dollars(25).per_calendar_day("UTC");
+    /// let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400 * 3 / 2);
+    /// assert_eq!(daily.began(noon), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)));
+    /// ```
+    #[must_use]
+    pub fn began(&self, at: SystemTime) -> Option<SystemTime> {
+        let calendar = self.calendar.as_ref()?;
+        let begin = calendar.plan().ok()?.began(nanos_of(at), calendar.days());
+        Some(time_of(begin))
     }
 
     pub(crate) fn needs_prices(&self) -> bool {

@@ -27,6 +27,9 @@ pub struct Reader {
 pub enum By {
     /// The model that answered, else the one that was asked.
     Model,
+    /// The model as the request named it; of what a fallback moved, the one that answered. For what limits have counted,
+    /// which look at requests: models answer under dated names.
+    Asked,
     /// Whom it was done for: sixteen hexadecimal digits.
     Principal,
     /// The API key, by its digest: sixteen hexadecimal digits.
@@ -43,6 +46,7 @@ impl By {
     fn column(self) -> &'static str {
         match self {
             Self::Model => "model",
+            Self::Asked => "iif(coalesce(position, 0) = 0, coalesce(model_asked, model), model)",
             Self::Principal => "iif(principal IS NULL, NULL, printf('%016x', principal))",
             Self::Key => "iif(key IS NULL, NULL, printf('%016x', key))",
             Self::Finish => "finish",

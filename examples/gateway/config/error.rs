@@ -17,6 +17,12 @@ impl ConfigError {
         }
     }
 
+    /// What is wrong, without the line.
+    #[must_use]
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
     /// About the line in which a span begins.
     pub(super) fn at(text: &str, span: Range<usize>, sentence: impl Into<Box<str>>) -> Self {
         let before = text.as_bytes().get(..span.start).unwrap_or_default();

@@ -12,6 +12,7 @@ pub(super) struct File {
     pub(super) max_body: Option<Spanned<u64>>,
     pub(super) max_buffered: Option<Spanned<u64>>,
     pub(super) max_requests: Option<Spanned<u32>>,
+    pub(super) drain_delay: Option<Spanned<String>>,
     pub(super) drain: Option<Spanned<String>>,
     pub(super) pass_unmetered: Option<bool>,
     pub(super) digest_key_env: Option<Spanned<String>>,
@@ -138,7 +139,7 @@ pub(super) struct Sinks {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
-    pub(super) attempts: Option<u32>,
+    pub(super) attempts: Option<Spanned<u32>>,
     pub(super) wait_cap: Option<Spanned<String>>,
 }
 
@@ -151,5 +152,6 @@ pub(super) struct Timeouts {
     pub(super) idle: Option<Spanned<String>>,
     pub(super) total: Option<Spanned<String>>,
     pub(super) request_body: Option<Spanned<String>>,
+    pub(super) request_total: Option<Spanned<String>>,
     pub(super) queue: Option<Spanned<String>>,
 }

@@ -1,6 +1,6 @@
 //! Limits as they are written down, on their way to a budget.
 use tollgate::{
-    budget::{Budget, Calendar, Enforcement, Limit, Scope, Unpriced},
+    budget::{Budget, Calendar, Enforcement, Limit, Scope, Spent, Unpriced},
     price::{Pico, PriceTable},
 };
 use toml::Spanned;
@@ -104,6 +104,52 @@ pub(super) fn limit(text: &str, told: &Spanned<file::Limit>) -> Result<Limit, Co
         Ok(_) => Ok(limit),
         Err(why) => Err(here(why.to_string())),
     }
+}
+
+/// The gateway's own limits must go together; and what a ledger is to remember, it must be able to tell apart.
+pub(super) fn together(
+    text: &str,
+    file: &file::File,
+    limits: &[Limit],
+    prices: Option<&PriceTable>,
+) -> Result<(), ConfigError> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let mut all = Budget::builder();
+    if let Some(prices) = prices {
+        all = all.prices(prices.clone());
+    }
+    let mut built = None;
+    for (limit, told) in limits.iter().zip(&file.limits) {
+        // One after the other, so that the first that is too much is named.
+        all = all.limit(limit.clone());
+        let one = all.clone().build();
+        built = Some(one.map_err(|why| ConfigError::at(text, told.span(), why.to_string()))?);
+    }
+    let (Some(all), Some(_), None) = (built, &file.sinks.ledger, &file.redis) else {
+        return Ok(());
+    };
+    for (limit, told) in limits.iter().zip(&file.limits) {
+        let cap = told.get_ref();
+        if cap.calendar.is_none() {
+            continue;
+        }
+        if is_of_somebody(cap) && file.digest_key_env.is_none() {
+            let why =
+                "a cap of this scope outlasts a restart, by the ledger, only with `digest_key_env`";
+            return Err(ConfigError::at(text, told.span(), why));
+        }
+        all.restore([Spent::new(limit.name(), 0)])
+            .map_err(|why| ConfigError::at(text, told.span(), why.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Whether it has an account for each caller, or each key of a provider, which are known by digests.
+pub(super) fn is_of_somebody(limit: &file::Limit) -> bool {
+    let scope = limit.scope.as_ref().map(|scope| scope.get_ref().as_str());
+    matches!(scope, Some("principal" | "tenant" | "tag" | "credential"))
 }
 
 /// Whether a limit is there that is got round by whatever is not metered: one of ours, of tokens or money. A rate of

@@ -8,15 +8,17 @@ use std::{
 
 use tollgate::{
     budget::{Budget, Limit},
-    price::{Price, PriceTable},
+    price::PriceTable,
 };
 use toml::Spanned;
 
-use crate::keys::{Key, Keys};
+use crate::keys::Keys;
 
+mod callers;
 mod error;
 mod file;
 mod limits;
+mod prices;
 mod redis;
 mod targets;
 #[cfg(test)]
@@ -52,7 +54,9 @@ pub struct Config {
     pub max_buffered: u64,
     /// Most requests at once.
     pub max_requests: usize,
-    /// How long answers under way may take when the gateway is told to stop.
+    /// How long callers still come in when the gateway is told to stop and says so.
+    pub drain_delay: Duration,
+    /// How long answers under way may take then.
     pub drain: Duration,
     /// Whether requests pass whose use no limit of tokens or money can count.
     pub pass_unmetered: bool,
@@ -86,6 +90,8 @@ pub struct Config {
     pub timeouts: tollgate::timeouts::Timeouts,
     /// Between two parts of a caller's body.
     pub request_body: Duration,
+    /// For all of it.
+    pub request_total: Duration,
     /// In the queues of the budgets.
     pub queue: Duration,
 }
@@ -150,7 +156,7 @@ impl Config {
         };
         let listen: SocketAddr =
             address(&file.listen)?.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
-        let keys = keys(text, &file.keys)?;
+        let keys = callers::keys(text, &file.keys)?;
         let at_listen = |why: &str| match &file.listen {
             Some(told) => ConfigError::at(text, told.span(), why),
             None => ConfigError::new(why),
@@ -165,7 +171,11 @@ impl Config {
             told => told,
         };
         if admin_listen.is_some_and(|admin| admin == listen && admin.port() != 0) {
-            return Err(at_listen("`listen` and `admin_listen` must differ"));
+            let why = "`listen` and `admin_listen` must differ";
+            return Err(match &file.admin_listen {
+                Some(told) => ConfigError::at(text, told.span(), why),
+                None => at_listen(why),
+            });
         }
         let redis = redis::told(text, file)?;
         if file.targets.is_empty() {
@@ -193,9 +203,10 @@ impl Config {
         let prices = file
             .prices
             .as_ref()
-            .map(|told| prices(text, told))
+            .map(|told| prices::prices(text, told))
             .transpose()?;
-        Self::priced(text, file, &targets, prices.as_ref())?;
+        Self::priced(text, file, &targets, &limits, prices.as_ref())?;
+        targets::placed(text, file, &targets)?;
 
         let mut timeouts = tollgate::timeouts::Timeouts::new();
         if let Some(time) = span(&file.timeouts.first_byte, 0)? {
@@ -235,11 +246,16 @@ impl Config {
                 }
                 told => told.as_ref().map_or(4_096, |told| *told.get_ref() as usize),
             },
+            drain_delay: match &file.drain_delay {
+                Some(told) if told.get_ref() == "0s" => Duration::ZERO,
+                // Who asks this machine alone needs no time to hear of it.
+                told => or(told, if listen.ip().is_loopback() { 0 } else { 5 })?,
+            },
             drain: or(&file.drain, 30)?,
             pass_unmetered: file
                 .pass_unmetered
                 .unwrap_or_else(|| !limits::any_meters(file)),
-            digest_key: digest_key(text, file.digest_key_env.as_ref(), env)?,
+            digest_key: callers::digest_key(text, file.digest_key_env.as_ref(), env)?,
             redis,
             targets,
             chains,
@@ -253,11 +269,18 @@ impl Config {
                 .as_ref()
                 .map(|path| path.get_ref().clone()),
             metrics: file.sinks.metrics.unwrap_or(true),
-            attempts: file.retry.attempts.unwrap_or(3).max(1),
+            attempts: match &file.retry.attempts {
+                Some(told) if *told.get_ref() == 0 => {
+                    let why = "attempts must be above zero: 1 is to ask once";
+                    return Err(ConfigError::at(text, told.span(), why));
+                }
+                told => told.as_ref().map_or(3, |told| *told.get_ref()),
+            },
             wait_cap: or(&file.retry.wait_cap, 120)?,
             connect: or(&file.timeouts.connect, 10)?,
             timeouts,
             request_body: or(&file.timeouts.request_body, 60)?,
+            request_total: or(&file.timeouts.request_total, 600)?,
             queue: or(&file.timeouts.queue, 90)?,
         })
     }
@@ -267,6 +290,7 @@ impl Config {
         text: &str,
         file: &file::File,
         targets: &[TargetConfig],
+        limits: &[Limit],
         prices: Option<&PriceTable>,
     ) -> Result<(), ConfigError> {
         let told = file
@@ -292,106 +316,6 @@ impl Config {
             all.build()
                 .map_err(|why| ConfigError::at(text, told.span(), why.to_string()))?;
         }
-        Ok(())
-    }
-}
-
-fn keys(text: &str, told: &[Spanned<file::Key>]) -> Result<Keys, ConfigError> {
-    let mut keys: Vec<Key> = Vec::new();
-    for told in told {
-        let file = told.get_ref();
-        let name = file.name.get_ref();
-        let mut key = Key::new(name, file.sha256.get_ref())
-            .map_err(|why| ConfigError::at(text, file.sha256.span(), why))?;
-        if name.is_empty() || keys.iter().any(|other| other.name() == name) {
-            return Err(ConfigError::at(
-                text,
-                file.name.span(),
-                "each key needs a name of its own",
-            ));
-        }
-        if keys.iter().any(|other| other.same_secret(&key)) {
-            return Err(ConfigError::at(
-                text,
-                file.sha256.span(),
-                format!("`{name}` has the same digest as another key"),
-            ));
-        }
-        if let Some(tenant) = &file.tenant {
-            key = key.tenant(tenant);
-        }
-        if let Some(tag) = &file.tag {
-            key = key.tag(tag);
-        }
-        if let Some(priority) = &file.priority {
-            key = key
-                .priority(priority.get_ref())
-                .map_err(|why| ConfigError::at(text, priority.span(), why))?;
-        }
-        keys.push(key);
-    }
-    Ok(Keys::new(keys))
-}
-
-fn prices(text: &str, told: &Spanned<file::Prices>) -> Result<PriceTable, ConfigError> {
-    let file = told.get_ref();
-    let mut table = match &file.table {
-        Some(_) if file.shipped => {
-            return Err(ConfigError::at(
-                text,
-                told.span(),
-                "prices are the shipped ones or a table of your own",
-            ));
-        }
-        Some(path) => {
-            let wrong = |why: String| {
-                ConfigError::at(
-                    text,
-                    path.span(),
-                    format!("{}: {why}", path.get_ref().display()),
-                )
-            };
-            let json =
-                std::fs::read_to_string(path.get_ref()).map_err(|why| wrong(why.to_string()))?;
-            PriceTable::from_json(&json).map_err(|why| wrong(why.to_string()))?
-        }
-        None if file.shipped => PriceTable::shipped(),
-        None => PriceTable::new(),
-    };
-    for (model, told) in &file.models {
-        let file = told.get_ref();
-        let price = Price::per_million(&file.input, &file.output).and_then(|price| {
-            match &file.cached_input {
-                Some(cached) => price.cached(cached),
-                None => Ok(price),
-            }
-        });
-        let price =
-            price.map_err(|why| ConfigError::at(text, told.span(), format!("{model}: {why}")))?;
-        table = table.with(model.as_str(), price);
-    }
-    Ok(table)
-}
-
-fn digest_key(
-    text: &str,
-    told: Option<&Spanned<String>>,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<DigestKey>, ConfigError> {
-    let Some(variable) = told else {
-        return Ok(None);
-    };
-    let hex = env(variable.get_ref()).unwrap_or_default();
-    let key: Option<Vec<u8>> = crate::keys::from_hex(hex.trim());
-    match key.and_then(|key| key.try_into().ok()) {
-        Some(key) => Ok(Some(DigestKey(key))),
-        None => Err(ConfigError::at(
-            text,
-            variable.span(),
-            format!(
-                "the environment variable {} must hold 32 hexadecimal digits",
-                variable.get_ref()
-            ),
-        )),
+        limits::together(text, file, limits, prices)
     }
 }

@@ -1,7 +1,7 @@
 //! Where limits are shared.
 use std::fmt;
 
-use super::{ConfigError, file};
+use super::{ConfigError, file, limits::is_of_somebody};
 
 /// A Redis or Valkey server, and whose limits are shared there. `Debug` shows no address, for it may hold a password.
 #[derive(Clone)]
@@ -52,16 +52,12 @@ pub(super) fn told(text: &str, file: &file::File) -> Result<Option<RedisConfig>,
         return wrong("the address of a Redis server begins with redis:// or unix://");
     }
     // Callers and keys must have one digest in all gateways.
-    let keyed = |limit: &file::Limit| {
-        let scope = limit.scope.as_ref().map(|scope| scope.get_ref().as_str());
-        matches!(scope, Some("principal" | "tenant" | "tag" | "credential"))
-    };
     let own = file.limits.iter().chain(
         file.targets
             .iter()
             .flat_map(|target| &target.get_ref().limits),
     );
-    let mut own = own.filter(|limit| keyed(limit.get_ref()));
+    let mut own = own.filter(|limit| is_of_somebody(limit.get_ref()));
     if let (Some(limit), None) = (own.next(), &file.digest_key_env) {
         let why = "a limit of this scope is shared through Redis only with `digest_key_env`, the same in all gateways";
         return Err(ConfigError::at(text, limit.span(), why));

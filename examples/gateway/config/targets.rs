@@ -1,11 +1,11 @@
 //! Targets and chains as they are written down.
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tollgate::{
     budget::Limit,
     fallback::{Candidate, Credential, ModelChain, Target},
-    wire::prompt::{Capability, Dialect},
+    wire::prompt::{Capability, Dialect, endpoint},
 };
 use toml::Spanned;
 
@@ -89,6 +89,11 @@ pub(super) fn target(
         }
         None => "/v1".to_owned(),
     };
+    if let (Some(_), Some(told)) = (&file.path, &file.prefix) {
+        return Err(at(told.span())(format!(
+            "`{name}` has a `path`, which is all of the layout: a `prefix` beside it means nothing"
+        )));
+    }
     let mut headers = HeaderMap::new();
     for (key, value) in &file.headers {
         let wrong = |_| at(value.span())(format!("`{key}` of `{name}` is no header"));
@@ -168,6 +173,64 @@ pub(super) fn target(
         )));
     }
     Ok(made)
+}
+
+/// Each target must be one that requests can reach, under paths that still tell what they ask for.
+pub(super) fn placed(
+    text: &str,
+    file: &file::File,
+    targets: &[TargetConfig],
+) -> Result<(), ConfigError> {
+    let mut named = Vec::new();
+    for chain in &file.chains {
+        for candidate in &chain.get_ref().candidates {
+            let candidate = candidate.get_ref();
+            let all = std::iter::once(candidate).chain(candidate.pool.iter().map(Spanned::get_ref));
+            named.extend(all.filter_map(|one| Some(&**one.target.as_ref()?.get_ref())));
+        }
+    }
+    for (target, told) in targets.iter().zip(&file.targets) {
+        let name = &*target.name;
+        let alone = targets.len() == 1 && !file.chains.is_empty();
+        if let Some(path) = &told.get_ref().path
+            && !alone
+            && !named.contains(&name)
+        {
+            let why =
+                format!("`{name}` has a `path`, which only chains use, and no chain names it");
+            return Err(ConfigError::at(text, path.span(), why));
+        }
+        if let Some(prefix) = &told.get_ref().prefix
+            && let Some(lost) = lost(target)
+        {
+            let why = format!(
+                "behind the prefix of `{name}` nobody could tell what /v1{lost} asks for: no limit, retry or record would see it; let it end in /v1"
+            );
+            return Err(ConfigError::at(text, prefix.span(), why));
+        }
+    }
+    Ok(())
+}
+
+/// A path of the target's dialect that is another one, or none, behind its prefix.
+fn lost(target: &TargetConfig) -> Option<&'static str> {
+    let paths: &[&str] = match target.dialect {
+        Dialect::Anthropic => &["/messages", "/complete", "/messages/count_tokens"],
+        Dialect::Cohere => &["/chat", "/embed", "/rerank"],
+        Dialect::Gemini => &[],
+        _ => &[
+            "/chat/completions",
+            "/responses",
+            "/completions",
+            "/embeddings",
+        ],
+    };
+    let read = |prefix: &str, path: &str| {
+        let uri = format!("{prefix}{path}").parse().ok()?;
+        Some(endpoint(&Method::POST, &uri))
+    };
+    let differs = |path: &&&str| read(&target.prefix, path) != read("/v1", path);
+    paths.iter().find(differs).copied()
 }
 
 /// Reads one chain.

@@ -32,7 +32,55 @@ fn what_is_wrong_is_said_in_one_sentence_with_its_line() {
         ),
         (
             format!("listen = \"127.0.0.1:80\"\nadmin_listen = \"127.0.0.1:80\"\n{TARGET}"),
-            "must differ",
+            "line 2: `listen` and `admin_listen` must differ",
+        ),
+        (
+            format!("admin_listen = \"127.0.0.1:8080\"\n{TARGET}"),
+            "line 1: `listen` and `admin_listen` must differ",
+        ),
+        (
+            format!("{TARGET}[retry]\nattempts = 0"),
+            "line 5: attempts must be above zero",
+        ),
+        (
+            format!("{TARGET}path = \"/x/{{model}}\"\nprefix = \"/v1\""),
+            "line 5: `a` has a `path`, which is all of the layout",
+        ),
+        (
+            format!("{TARGET}path = \"/x/{{model}}\""),
+            "line 4: `a` has a `path`, which only chains use",
+        ),
+        (
+            format!("{TARGET}prefix = \"/claude\"\ndialect = \"anthropic\""),
+            "line 4: behind the prefix of `a` nobody could tell what /v1/messages asks for",
+        ),
+        (
+            format!("{TARGET}prefix = \"/claude\"\ndialect = \"cohere\""),
+            "line 4: behind the prefix of `a` nobody could tell what /v1/chat asks for",
+        ),
+        (
+            format!("{TARGET}prefix = \"/api\""),
+            "line 4: behind the prefix of `a` nobody could tell what /v1/embeddings asks for",
+        ),
+        (
+            format!(
+                "{TARGET}{}",
+                "[[limit]]\nrequests = 1\nper = \"day\"\n".repeat(65)
+            ),
+            "line 196: ",
+        ),
+        (
+            format!(
+                "{TARGET}[sinks]\nledger = \"l\"\n[[limit]]\nrequests = 1\ncalendar = \"day\"\nscope = \"tag\""
+            ),
+            "line 6: a cap of this scope outlasts a restart, by the ledger, only with",
+        ),
+        (
+            format!(
+                "{TARGET}[sinks]\nledger = \"l\"\n{}",
+                "[[limit]]\nrequests = 1\ncalendar = \"day\"\n".repeat(2)
+            ),
+            "line 6: several limits are named",
         ),
         (
             format!("max_body = 0\n{TARGET}"),
@@ -259,11 +307,11 @@ fn what_is_commented_out_in_the_file_that_is_shipped_is_good_too() {
                 None => line.to_owned(),
             },
         );
-    let text = lines.collect::<Vec<_>>().join("\n").replacen(
-        "listen = \"127.0.0.1:8080\"",
-        "listen = \"0.0.0.0:8080\"",
-        1,
-    );
+    let text = lines.collect::<Vec<_>>().join("\n");
+    // Keys are there now; and a target with a path needs the candidate that stands within the list.
+    let text = text
+        .replacen("\"127.0.0.1:8080\"", "\"0.0.0.0:8080\"", 1)
+        .replacen("# { target = \"azure-eu\"", "{ target = \"azure-eu\"", 1);
     let config = parse_all(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(config.targets.len(), 3);
     assert_eq!(config.limits.len(), 2);

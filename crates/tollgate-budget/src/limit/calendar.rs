@@ -195,6 +195,19 @@ impl Plan {
         }
     }
 
+    /// When the period began that `wall` lies in, which has so many days or one more.
+    pub(crate) fn began(&self, wall: Wall, days: u64) -> Wall {
+        const DAY: Wall = 86_400_000_000_000;
+        let days = Wall::try_from(days).unwrap_or(Wall::MAX);
+        let mut begin = wall.saturating_sub(DAY.saturating_mul(days.saturating_add(2)));
+        loop {
+            match self.next(begin) {
+                next if next > wall => return begin,
+                next => begin = next,
+            }
+        }
+    }
+
     fn begins_with(&self, date: Date) -> bool {
         match self.first {
             First::Any => true,
@@ -349,6 +362,25 @@ mod tests {
             beginnings(&sunday, "2026-11-22T05:59:59Z", "2026-11-29T06:00:00Z"),
             ["2026-11-22T06:00:00Z"]
         );
+    }
+
+    #[test]
+    fn the_beginning_of_a_period_is_the_one_before_its_end() {
+        for calendar in [
+            Calendar::day("Europe/Berlin").start_hour(2),
+            Calendar::week("Pacific/Apia").first_weekday(Weekday::Sunday),
+            Calendar::month("UTC").first_day(31),
+        ] {
+            let plan = calendar.plan().unwrap();
+            let mut begin = plan.next(at("2011-01-01T00:00:00Z"));
+            while begin < at("2012-03-01T00:00:00Z") {
+                let end = plan.next(begin);
+                for wall in [begin, begin + 1, end - 1] {
+                    assert_eq!(plan.began(wall, calendar.days()), begin, "{calendar:?}");
+                }
+                begin = end;
+            }
+        }
     }
 
     #[test]

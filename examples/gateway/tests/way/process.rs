@@ -27,6 +27,10 @@ struct Program {
 
 impl Program {
     async fn start(sim: SimBuilder, head: &str) -> Self {
+        Self::start_with(sim, head, &[]).await
+    }
+
+    async fn start_with(sim: SimBuilder, head: &str, more: &[&str]) -> Self {
         let provider = Server::bind("127.0.0.1:0", sim.build())
             .await
             .expect("a provider");
@@ -40,6 +44,7 @@ impl Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate-gateway"))
             .arg("--config")
             .arg(&path)
+            .args(more)
             .env("NO_PROXY", "*")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -234,6 +239,28 @@ async fn draining_is_bounded_and_what_is_cut_does_not_look_whole() {
     program.terminate();
     assert!(body.collect().await.is_err(), "it is cut, and says so");
     assert!(program.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_at_once_when_it_is_stopping_for_whatever_reason() {
+    let hour = || sim().reply_tokens(40).pace(Duration::from_secs(3_600));
+    let args: [&[&str]; 2] = [&["--stop-after", "0.3"], &[]];
+    for args in args {
+        let mut program = Program::start_with(hour(), "drain = \"1h\"", args).await;
+        let mut body = http1()
+            .request(program.post())
+            .await
+            .expect("a head")
+            .into_body();
+        body.frame().await.expect("a frame").expect("a good one");
+        if args.is_empty() {
+            program.terminate();
+        }
+        let addr = program.url.trim_start_matches("http://").to_owned();
+        until(|| std::net::TcpStream::connect(&addr).is_err().then_some(())).await;
+        program.terminate();
+        assert_eq!(program.ended().await.code(), Some(130), "{args:?}");
+    }
 }
 
 #[test]

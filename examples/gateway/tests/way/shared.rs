@@ -6,6 +6,11 @@ use std::{
     time::Duration,
 };
 
+use tollgate::{
+    budget::{Ask, BudgetStore as _, Cost},
+    extensions::Reason,
+};
+
 use crate::common::{Pair, pair_with, sim};
 
 struct Redis(Child);
@@ -97,4 +102,19 @@ async fn two_gateways_on_one_server_allow_no_more_than_one_would() {
         page.contains("Shared limits") && page.contains("<td>reached</td>"),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_closes_its_share() {
+    let (_server, port) = redis().await;
+    let pair = gateway(port).await;
+    assert_eq!(pair.chat().await.status, 200);
+    let stores = pair.gateway.handles().stores.clone();
+    assert_eq!(stores.len(), 2, "the target's and ours");
+    assert!(pair.gateway.stop().await);
+    for (of, store) in stores {
+        let refused = store.acquire(Ask::new(Cost::request())).await;
+        let refused = refused.err().expect("nothing more is admitted");
+        assert_eq!(refused.reason, Reason::StoreDown, "{of}");
+    }
 }
