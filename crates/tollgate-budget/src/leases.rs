@@ -22,6 +22,7 @@ use crate::{
         },
         lease::{Given, Holding, Shape, Without},
         rate::{NEVER, narrow},
+        rule::Rule,
     },
     limit::{Unit, time_of},
     memory::Memory,
@@ -34,9 +35,9 @@ pub enum Outage {
     /// Requests are refused ([`Reason::StoreDown`](tollgate_core::extensions::Reason::StoreDown), 503). Nothing is
     /// overspent. The default for money and calendar caps.
     FailClosed,
-    /// This part of the limit (above 0, at most 1), divided by the processes that asked for this limit lately, is kept here.
-    /// With 1 those together send no more than the limit allows; who asks seldom, and who comes during the outage, is not
-    /// reckoned with. The default for rates.
+    /// This part of the limit (above 0, at most 1), divided by the processes that share it ([`Leases::share_among`]), is
+    /// kept here, and begins used up. With 1 the processes together send at the limit's rate, as long as no more of them
+    /// come. The default for rates.
     LocalShare(f64),
     /// The whole limit is kept here, by each process: together they may send a multiple of it.
     FailOpen,
@@ -143,6 +144,9 @@ pub struct Order {
     line: Line,
     /// The limit's name.
     pub limit: Arc<str>,
+    /// Whose requests it counts, and in what parts of a unit: limits of one name that differ in it are different limits.
+    /// For a digest, not for people.
+    pub whose: Box<str>,
     /// What it counts. Units here are the smallest part of one where the limit weighs tokens.
     pub unit: Unit,
     /// The model, or the digest, of a limit that is one for each.
@@ -163,6 +167,8 @@ pub struct Order {
     pub demand: f64,
     /// Units that were used and not bought: to be debited.
     pub owed: u64,
+    /// Units that were used while the store was away, and how long ago: to be debited for then.
+    pub away: Vec<(Duration, u64)>,
     /// Units that were bought and not used: by [`Grant::date`].
     pub refunds: Vec<(i64, u64)>,
     /// Units that the provider counts as used, and how long ago it counted.
@@ -360,6 +366,27 @@ impl Leases {
         }
     }
 
+    /// So many processes share the limits, as far as is known; by so many [`Outage::LocalShare`] divides them.
+    pub fn share_among(&self, processes: u32) {
+        if let Some(memory) = self.memory.upgrade() {
+            memory.step(|core, _| core.share_among(processes));
+        }
+    }
+
+    /// The models that have been asked for here, as far as they are known.
+    #[must_use]
+    pub fn models(&self) -> Vec<Arc<str>> {
+        let memory = self.memory.upgrade();
+        memory.map_or_else(Vec::new, |memory| memory.look(|core| core.models()))
+    }
+
+    /// Whether something was used while the store could not be reached, which it has not been told yet.
+    #[must_use]
+    pub fn was_away(&self) -> bool {
+        let memory = self.memory.upgrade();
+        memory.is_some_and(|memory| memory.look(|core| core.was_away()))
+    }
+
     /// Another process was refused by the provider: shuts the gate here too.
     pub fn shut(&self, gated: &Gated) {
         if let Some(memory) = self.memory.upgrade() {
@@ -386,18 +413,18 @@ fn gated(shut: Shut) -> Gated {
 pub(crate) fn orders(memory: &Memory, core: &Core, lines: Vec<Line>) -> Vec<Order> {
     let order = |line: Line| {
         let (rule, key) = core.leased(line.account, line.lease)?;
-        let (name, unit) = (rule.name.clone(), rule.unit);
-        Some(order(memory, line, name, unit, key.cloned()))
+        Some(order(memory, line, rule, key.cloned()))
     };
     lines.into_iter().filter_map(order).collect()
 }
 
-fn order(memory: &Memory, line: Line, limit: Arc<str>, unit: Unit, key: Option<Arc<str>>) -> Order {
+fn order(memory: &Memory, line: Line, rule: &Rule, key: Option<Arc<str>>) -> Order {
     let now = memory.now();
     let wish = &line.wish;
     Order {
-        limit,
-        unit,
+        limit: rule.name.clone(),
+        whose: rule.whose(),
+        unit: rule.unit,
         key,
         amount: line.rate.amount,
         period: Duration::from_nanos(line.rate.period),
@@ -416,6 +443,11 @@ fn order(memory: &Memory, line: Line, limit: Arc<str>, unit: Unit, key: Option<A
         need: wish.need,
         demand: wish.demand,
         owed: wish.owed,
+        away: wish
+            .away
+            .iter()
+            .map(|&(at, units)| (Duration::from_nanos(now.saturating_sub(at)), units))
+            .collect(),
         refunds: wish.refunds.clone(),
         seen: wish
             .seen

@@ -95,7 +95,7 @@ impl RedisBudget {
             down: seen.down,
             trips: seen.trips,
             failures: seen.failures,
-            processes: seen.holders,
+            processes: seen.processes,
             maxmemory_policy: seen.maxmemory_policy.clone(),
         }
     }

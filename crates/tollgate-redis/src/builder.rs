@@ -1,5 +1,6 @@
 //! The settings of a shared budget.
 use std::{
+    collections::HashMap,
     error::Error,
     fmt,
     sync::{Arc, Mutex},
@@ -31,6 +32,7 @@ pub struct RedisBudgetBuilder {
     terms: LeaseTerms,
     horizon: Duration,
     timeout: Duration,
+    processes: u32,
 }
 
 enum Told {
@@ -65,6 +67,7 @@ impl RedisBudgetBuilder {
             terms: LeaseTerms::default(),
             horizon: Duration::from_secs(2),
             timeout: Duration::from_millis(100),
+            processes: 1,
         }
     }
 
@@ -89,7 +92,7 @@ impl RedisBudgetBuilder {
         self
     }
 
-    /// What all keys on the server begin with. Default: `"tg"`.
+    /// What all keys on the server begin with; without braces. Default: `"tg"`.
     pub fn prefix(mut self, prefix: impl Into<Box<str>>) -> Self {
         self.prefix = prefix.into();
         self
@@ -146,6 +149,15 @@ impl RedisBudgetBuilder {
         self
     }
 
+    /// How many processes share the budget, as far as you know. Default 1.
+    ///
+    /// By so many [`Outage::LocalShare`] divides a limit while no server has been seen that knows better: tell it where
+    /// processes may start during an outage. Later it is the most that the server has seen in the last minute.
+    pub fn processes(mut self, processes: u32) -> Self {
+        self.processes = processes;
+        self
+    }
+
     /// What rates do without the server. Default: [`Outage::LocalShare`]`(1.0)`.
     pub fn on_outage(mut self, outage: Outage) -> Self {
         self.terms.rates = outage;
@@ -161,6 +173,10 @@ impl RedisBudgetBuilder {
     /// Makes the budget, and visits the server for the first time. A server that is not there is no error: it is tried
     /// again, and meanwhile the budget does as [`on_outage`](Self::on_outage) says.
     ///
+    /// Where the server knows nothing of this budget (it is the first time, or its state was lost) nothing is granted until
+    /// other processes have had the time to tell what they remember; so long this waits, 1.5 s with the settings as they
+    /// come.
+    ///
     /// Starts a task, which ends with the last handle of the budget.
     ///
     /// # Errors
@@ -175,6 +191,14 @@ impl RedisBudgetBuilder {
             return Err(InvalidStore::from(
                 "limits for each user, tenant, tag or key need digests that are the same in all processes: call Principal::set_key first",
             ));
+        }
+        if self.prefix.contains(['{', '}']) {
+            return Err(InvalidStore::from(
+                "a prefix has no braces: a cluster would take them for what keeps the keys of a budget together",
+            ));
+        }
+        if self.processes == 0 {
+            return Err(InvalidStore::from("at least one process uses the budget"));
         }
         if self.timeout < Duration::from_millis(1) || self.timeout > Duration::from_secs(10) {
             return Err(InvalidStore::from("a visit may take from 1 ms to 10 s"));
@@ -214,22 +238,26 @@ impl RedisBudgetBuilder {
             status: Arc::clone(&status),
             holder: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
             link: None,
+            known: false,
             checked: false,
             epoch: 0,
-            visits: 0,
             server_time: 0,
             visited: Instant::now(),
             took: Duration::ZERO,
+            quiet: Duration::ZERO,
             granted: None,
+            started: Instant::now(),
             number: 0,
             remembered: Remembered::default(),
+            telling: None,
+            processes: (self.processes, Instant::now()),
             gates: Vec::new(),
+            models: HashMap::new(),
             failures: 0,
             retry: None,
             closers,
         };
         driver.begin().await;
-        driver.check().await;
         tokio::spawn(driver.run());
         Ok(RedisBudget::new(budget, status, closer))
     }

@@ -3,6 +3,7 @@
 //! One visit at a time: what is due is asked and told together. The task ends when the budget, and all that it had
 //! admitted, is gone; the last visit tells what was used of caps.
 use std::{
+    collections::HashMap,
     future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -13,13 +14,13 @@ use std::{
 use redis::{RedisError, Script};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tollgate_budget::leases::{Gated, Grant, Leases, Order};
 use tollgate_core::{clock::wall, principal::Principal};
 
 use crate::{
-    keys::Keys,
+    keys::{self, Keys},
     remembered::Remembered,
     server::{Link, Place, trouble},
     status::{Status, TARGET},
@@ -35,10 +36,19 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const LIVELY: Duration = Duration::from_secs(1);
 /// The least by which two clocks may seem to differ.
 const DRIFT: Duration = Duration::from_millis(10);
+/// The longest that a start waits for others to tell.
+const MOST_QUIET: Duration = Duration::from_secs(10);
 /// Limits in the last visits.
 const LAST: usize = 128;
-/// Limits in one visit that only tells what is remembered.
+/// Limits in one visit that only tells what is remembered, and grants of them.
 const TELL: usize = 64;
+const TELL_GRANTS: usize = 2048;
+/// The most processes that were there in such a time count.
+const LATELY: Duration = Duration::from_secs(60);
+/// Refusals that wait to be told.
+const MOST_GATES: usize = 16;
+/// Models whose digests are kept.
+const MOST_MODELS: usize = 16_384;
 
 pub(crate) struct Driver {
     pub(crate) leases: Leases,
@@ -52,18 +62,26 @@ pub(crate) struct Driver {
     pub(crate) status: Arc<Mutex<Status>>,
     pub(crate) holder: String,
     pub(crate) link: Option<Link>,
+    /// This connection has been used; and its server was asked for its settings.
+    pub(crate) known: bool,
     pub(crate) checked: bool,
     pub(crate) epoch: i64,
-    pub(crate) visits: i64,
     pub(crate) server_time: i64,
-    /// When it was visited last, how long that took, and when units were granted last.
+    /// When it was visited last, how long that took, for how long it grants nothing, and when units were granted last.
     pub(crate) visited: Instant,
     pub(crate) took: Duration,
+    pub(crate) quiet: Duration,
     pub(crate) granted: Option<Instant>,
+    pub(crate) started: Instant,
     pub(crate) number: u64,
     pub(crate) remembered: Remembered,
-    /// Refusals that no visit has told yet.
-    pub(crate) gates: Vec<Gated>,
+    pub(crate) telling: Option<Telling>,
+    /// The most that were there lately, and when that was.
+    pub(crate) processes: (u32, Instant),
+    /// Refusals that no visit has told yet, and when the gate opens.
+    pub(crate) gates: Vec<(Gated, Instant)>,
+    /// Those that gates may be named by.
+    pub(crate) models: HashMap<String, Arc<str>>,
     /// Failures in a row, and when to try again.
     pub(crate) failures: u32,
     pub(crate) retry: Option<Instant>,
@@ -73,6 +91,12 @@ pub(crate) struct Driver {
 
 /// Hears whether the server was told.
 pub(crate) type Closer = oneshot::Sender<bool>;
+
+/// What is still to be told of an epoch: it goes on from there where it broke off.
+pub(crate) struct Telling {
+    epoch: i64,
+    rest: Vec<(String, Line)>,
+}
 
 /// Why a visit failed.
 enum Failure {
@@ -101,17 +125,25 @@ impl Failure {
 impl Driver {
     /// The first visit: the server is known, or known to be away, before the first request comes.
     pub(crate) async fn begin(&mut self) {
+        self.leases.share_among(self.processes.0);
+        self.lock().processes = self.processes.0;
         self.visit(Vec::new(), false).await;
+        self.check().await;
+        if self.retry.is_none() {
+            sleep(self.quiet.min(MOST_QUIET)).await;
+        }
     }
 
     pub(crate) async fn run(mut self) {
         while let Some(todo) = self.leases.collect() {
-            self.gates.extend(todo.gated);
-            self.gates.truncate(16);
             let now = Instant::now();
+            let gates = todo.gated.into_iter();
+            self.gates
+                .extend(gates.map(|gate| (gate.clone(), now + gate.wait)));
+            self.gates.retain(|&(_, opens)| opens > now);
+            self.gates.truncate(MOST_GATES);
             let waits = self.retry.is_some_and(|at| at > now);
-            let lively = self.granted.is_some_and(|at| at + HEARTBEAT > now);
-            let beat = self.visited + if lively { self.lively() } else { HEARTBEAT };
+            let beat = self.visited + self.beat(now);
             let beats = beat <= now;
             let news = !self.gates.is_empty() || self.retry.is_some();
             if waits {
@@ -120,6 +152,7 @@ impl Driver {
                 }
             } else if news || beats || !todo.orders.is_empty() {
                 self.visit(todo.orders, false).await;
+                self.check().await;
                 // Something may be due by now.
                 continue;
             }
@@ -138,6 +171,22 @@ impl Driver {
         let last = self.leases.last();
         if self.retry.is_none() {
             self.tell_all(last, true).await;
+        }
+    }
+
+    /// How long after a visit the next one is made at the latest: soon while the others may need what is remembered here.
+    fn beat(&self, now: Instant) -> Duration {
+        let buys = self.granted.is_some_and(|at| at + HEARTBEAT > now);
+        let passed = now.saturating_duration_since(self.visited).as_micros();
+        let server_time = self
+            .server_time
+            .saturating_add(i64::try_from(passed).unwrap_or(i64::MAX));
+        // Who is new has much to hear: there may be others as new.
+        let young = self.started + 2 * HEARTBEAT > now;
+        if buys || young || self.remembered.needed() > server_time {
+            self.lively()
+        } else {
+            HEARTBEAT
         }
     }
 
@@ -172,6 +221,12 @@ impl Driver {
         LIVELY.max(self.hold).min(HEARTBEAT)
     }
 
+    /// After a loss nothing is granted for so long: all who are there, and those who thought that it was away, come by.
+    fn patience(&self) -> Duration {
+        let back = MOST_RETRY + self.timeout * 2;
+        self.lively().mul_f64(1.5).max(back)
+    }
+
     async fn visit(&mut self, orders: Vec<Order>, bye: bool) -> bool {
         let named: Vec<_> = orders
             .iter()
@@ -184,21 +239,14 @@ impl Driver {
             .collect();
         let gates = std::mem::take(&mut self.gates);
         let asked = Instant::now();
-        let late = self.timeout;
-        let tries = async {
-            let known = self.link.is_some();
-            match self.ask(&named, &gates, bye).await {
-                // A connection that broke while nobody looked is no outage yet.
-                Err(Failure::Server(error)) if known && error.is_connection_dropped() => {
-                    self.link = None;
-                    self.ask(&named, &gates, bye).await
-                }
-                done => done,
+        let known = self.link.is_some();
+        let done = match self.ask(&named, &gates, bye).await {
+            // A connection that broke while nobody looked is no outage yet. A good-bye may have been heard all the same.
+            Err(Failure::Server(error)) if known && !bye && error.is_connection_dropped() => {
+                self.link = None;
+                self.ask(&named, &gates, bye).await
             }
-        };
-        let done = match timeout(late, tries).await {
-            Ok(done) => done,
-            Err(_) => Err(Failure::Late),
+            done => done,
         };
         match done {
             Ok(answer) => {
@@ -222,45 +270,66 @@ impl Driver {
     async fn ask(
         &mut self,
         named: &[(String, Line)],
-        gates: &[Gated],
+        gates: &[(Gated, Instant)],
         bye: bool,
     ) -> Result<Answer, Failure> {
         if self.link.is_none() {
-            self.link = Some(self.place.link(self.timeout).await?);
+            let link = timeout(self.timeout, self.place.link(self.timeout)).await;
+            self.link = Some(link.map_err(|_| Failure::Late)??);
+            (self.known, self.checked) = (false, false);
         }
         for _ in 0..3 {
-            let answer = self.send(named, gates, 0, bye).await?;
+            let purpose = if bye { Purpose::Bye } else { Purpose::Buy };
+            let answer = self.send(named, gates, purpose).await?;
             if !answer.remember {
                 return Ok(answer);
             }
+            self.tell(&answer).await?;
+        }
+        Err(Failure::Restless)
+    }
+
+    /// Tells all that is remembered, in parts.
+    async fn tell(&mut self, asked: &Answer) -> Result<(), Failure> {
+        let broken_off = self.telling.take().filter(|t| t.epoch == asked.epoch);
+        let mut telling = broken_off.unwrap_or_else(|| {
             tracing::info!(target: TARGET, "the server has lost some of its state; it is told what this process knows");
-            let told = self.remembered.told(answer.since);
+            Telling {
+                epoch: asked.epoch,
+                rest: self.remembered.told(asked.since),
+            }
+        });
+        loop {
+            let part = telling.part();
+            let more = part < telling.rest.len();
+            let purpose = Purpose::Tell {
+                epoch: telling.epoch,
+                more,
+            };
             // Also with nothing to tell: this epoch is known then.
-            let mut parts = told.chunks(TELL);
-            let mut part = parts.next().unwrap_or_default();
-            loop {
-                let heard = self.send(part, &[], answer.epoch, false).await?;
-                if heard.remember {
-                    break;
+            match self.send(&telling.rest[..part], &[], purpose).await {
+                // By now there is another one.
+                Ok(heard) if heard.remember => return Ok(()),
+                Ok(heard) if !more => {
+                    self.heard(&heard, Instant::now());
+                    return Ok(());
                 }
-                match parts.next() {
-                    Some(next) => part = next,
-                    None => {
-                        self.heard(&heard, Instant::now());
-                        break;
-                    }
+                Ok(_) => {
+                    telling.rest.drain(..part);
+                }
+                Err(failure) => {
+                    self.telling = Some(telling);
+                    return Err(failure);
                 }
             }
         }
-        Err(Failure::Restless)
     }
 
     async fn send(
         &mut self,
         named: &[(String, Line)],
-        gates: &[Gated],
-        adopts: i64,
-        bye: bool,
+        gates: &[(Gated, Instant)],
+        purpose: Purpose,
     ) -> Result<Answer, Failure> {
         self.number += 1;
         // The server's time then was not before it was asked; now it may be as much later as the question takes.
@@ -268,21 +337,31 @@ impl Driver {
         let passed = asked.saturating_duration_since(self.visited) + self.took + DRIFT;
         let passed = passed.mul_f64(1.0001).as_micros();
         let wall = wall().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let quiet = self.patience();
         let trip = Trip {
             h: &self.holder,
             e: self.epoch,
-            n: self.visits,
             t: self.server_time,
             p: u64::try_from(passed).unwrap_or(u64::MAX).min(1 << 50),
-            a: adopts,
+            a: match purpose {
+                Purpose::Tell { epoch, .. } => epoch,
+                _ => 0,
+            },
             s: self.number,
             wall: wall.map_or(0, |wall| u64::try_from(wall.as_micros()).unwrap_or(0)),
             horizon: u64::try_from(self.horizon.as_micros()).unwrap_or(0),
-            quiet: micros(self.lively().mul_f64(1.5)),
-            bye,
+            quiet: micros(quiet),
+            new: !self.known,
+            away: self.retry.is_some() && self.leases.was_away(),
+            more: matches!(purpose, Purpose::Tell { more: true, .. })
+                .then(|| micros(self.timeout * 2)),
+            bye: matches!(purpose, Purpose::Bye),
             g: gates
                 .iter()
-                .map(|gate| (lane(gate), micros(gate.wait)))
+                .map(|(gate, opens)| {
+                    let wait = opens.saturating_duration_since(asked);
+                    (lane(gate), micros(wait))
+                })
                 .collect(),
             o: named.iter().map(|(_, line)| line.clone()).collect(),
         };
@@ -290,21 +369,32 @@ impl Driver {
         let Some(link) = &mut self.link else {
             return Err(Failure::Late);
         };
-        let answer = link.visit(&self.script, &keys, &trip).await?;
+        let visit = link.visit(&self.script, &keys, &trip);
+        let answer = timeout(self.timeout, visit)
+            .await
+            .map_err(|_| Failure::Late)??;
+        self.known = true;
         self.lock().trips += 1;
         self.took = asked.elapsed();
-        if answer.remember || adopts != 0 {
-            return Ok(answer);
+        if !answer.remember && !matches!(purpose, Purpose::Tell { .. }) {
+            self.heard(&answer, asked);
         }
-        self.heard(&answer, asked);
         Ok(answer)
     }
 
     fn heard(&mut self, answer: &Answer, asked: Instant) {
         self.epoch = answer.epoch;
-        self.visits = answer.visits;
         self.server_time = answer.now;
         self.visited = asked;
+        self.quiet = answer.quiet;
+        let (most, at) = self.processes;
+        if answer.processes >= most || at + LATELY <= asked {
+            self.processes = (answer.processes.max(1), asked);
+        }
+        if self.processes.0 != most {
+            self.lock().processes = self.processes.0;
+            self.leases.share_among(self.processes.0);
+        }
     }
 
     fn take(
@@ -314,8 +404,8 @@ impl Driver {
         answer: &Answer,
         asked: Instant,
     ) {
-        for gate in &answer.gates {
-            if let Some(gated) = gated(&gate.0, gate.1) {
+        for (lane, wait) in &answer.gates {
+            if let Some(gated) = self.gated(lane, *wait) {
                 self.leases.shut(&gated);
             }
         }
@@ -330,11 +420,33 @@ impl Driver {
             if part.units > 0 {
                 self.granted = Some(now);
             }
-            let mut status = self.lock();
-            status.holders = status.holders.max(part.holders);
-            drop(status);
-            self.leases.granted(order, grant(order, part, asked, now));
+            let mut grant = grant(order, part, asked, now);
+            grant.holders = self.processes.0;
+            self.leases.granted(order, grant);
         }
+    }
+
+    /// The gate of that name on the server; `None`: of a model that nobody has asked for here.
+    fn gated(&mut self, lane: &str, wait: Duration) -> Option<Gated> {
+        let (key, model) = match lane.split_once('/') {
+            Some((key, model)) => (key, Some(model)),
+            None => (lane, None),
+        };
+        if model.is_some_and(|model| !self.models.contains_key(model)) {
+            self.models.clear();
+            let models = self.leases.models().into_iter().take(MOST_MODELS);
+            self.models
+                .extend(models.map(|model| (keys::model(&model), model)));
+        }
+        let model = match model {
+            Some(model) => Some(Arc::clone(self.models.get(model)?)),
+            None => None,
+        };
+        let key = match key {
+            "" => None,
+            key => Some(Principal::from_digest(u64::from_str_radix(key, 16).ok()?)),
+        };
+        Some(Gated::new(model, key, wait))
     }
 
     fn is_up(&mut self) {
@@ -373,8 +485,8 @@ impl Driver {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks once what the server does when its memory is full.
-    pub(crate) async fn check(&mut self) {
+    /// Asks once what the server of this connection does when its memory is full.
+    async fn check(&mut self) {
         if std::mem::replace(&mut self.checked, true) {
             return;
         }
@@ -386,15 +498,49 @@ impl Driver {
             return;
         };
         if let Some(policy) = policy {
-            if policy != "noeviction" {
+            let before = self.lock().maxmemory_policy.replace((*policy).into());
+            if policy != "noeviction" && before.as_deref() != Some(&*policy) {
                 tracing::warn!(
                     target: TARGET,
                     { tollgate.maxmemory_policy = policy },
                     "the server may evict the budget's state when its memory is full; set maxmemory-policy to noeviction",
                 );
             }
-            self.lock().maxmemory_policy = Some(policy.into());
         }
+    }
+}
+
+/// What a visit is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Buy,
+    /// What is remembered is told for this epoch.
+    Tell {
+        epoch: i64,
+        more: bool,
+    },
+    Bye,
+}
+
+impl Telling {
+    /// So many limits are told in the next visit.
+    fn part(&self) -> usize {
+        let mut grants = 0;
+        let fits = |(_, line): &&(String, Line)| {
+            grants += line.size();
+            grants <= TELL_GRANTS
+        };
+        let part = self.rest.iter().take(TELL).take_while(fits).count();
+        // One that is too large for any goes alone.
+        part.max(1).min(self.rest.len())
+    }
+}
+
+/// Without it nothing is bought any more: the budget does as without a server, and nobody waits for it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.lock().down = Some("its task has ended");
+        self.leases.outage(true);
     }
 }
 
@@ -408,32 +554,19 @@ fn micros(time: Duration) -> u64 {
 /// after the date, and the question may have been on its way until then.
 fn grant(order: &Order, part: &Granted, asked: Instant, now: Instant) -> Grant {
     let mut grant = Grant::default();
-    grant.units = part.units.saturating_mul(grain(order.amount));
+    grant.units = part.units.saturating_mul(grain(order));
     grant.usable = Some((now + part.wait, asked + part.wait + order.hold));
     grant.date = part.date;
     grant.back = (!part.back.is_zero()).then(|| now + part.back);
-    grant.share = (part.share > 0.0).then(|| part.share * grain(order.amount) as f64);
-    grant.holders = part.holders;
+    grant.share = (part.share > 0.0).then(|| part.share * grain(order) as f64);
     grant
 }
 
-/// A gate's name on the server: the key's digest, and the model.
+/// A gate's name on the server: the key's digest, and the model's.
 fn lane(gated: &Gated) -> String {
     let key = gated.api_key.map(|key| key.to_string()).unwrap_or_default();
     match &gated.model {
-        Some(model) => format!("{key}/{model}"),
+        Some(model) => format!("{key}/{}", keys::model(model)),
         None => key,
     }
-}
-
-fn gated(lane: &str, wait: Duration) -> Option<Gated> {
-    let (key, model) = match lane.split_once('/') {
-        Some((key, model)) => (key, Some(model.into())),
-        None => (lane, None),
-    };
-    let key = match key {
-        "" => None,
-        key => Some(Principal::from_digest(u64::from_str_radix(key, 16).ok()?)),
-    };
-    Some(Gated::new(model, key, wait))
 }

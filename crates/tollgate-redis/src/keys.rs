@@ -26,11 +26,16 @@ fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
         .collect()
 }
 
+/// A model, for the gates.
+pub(crate) fn model(name: &str) -> String {
+    digest(["model", name])
+}
+
 impl Keys {
     pub(crate) fn new(prefix: &str, budget: &str) -> Self {
         let tag = digest(["tollgate budget", budget]);
         Self {
-            tag: format!("{prefix}:1:{{{}}}", &tag[..24]),
+            tag: format!("{prefix}:2:{{{}}}", &tag[..24]),
         }
     }
 
@@ -38,7 +43,7 @@ impl Keys {
         format!("{}:{of}", self.tag)
     }
 
-    /// A limit, and of a cap its period.
+    /// A limit, and of a cap its period. Of two limits that differ in more than their amounts each has a key of its own.
     pub(crate) fn limit(order: &Order) -> String {
         let unit = format!("{:?}", order.unit);
         let key = order.key.as_deref();
@@ -53,6 +58,7 @@ impl Keys {
         };
         digest([
             &*order.limit,
+            &order.whose,
             &unit,
             &period,
             if key.is_some() { "of" } else { "of all" },
@@ -71,6 +77,6 @@ mod tests {
         assert!(!keys.name("m").contains("acme"));
         assert_ne!(keys.name("m"), Keys::new("tg", "acm").name("m"));
         assert_ne!(digest(["a", "bc"]), digest(["ab", "c"]));
-        assert!(keys.name("m").starts_with("tg:1:{"));
+        assert!(keys.name("m").starts_with("tg:2:{"));
     }
 }

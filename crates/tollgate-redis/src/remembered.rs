@@ -2,7 +2,12 @@
 //!
 //! A server that was flushed knows nothing, and a replica that takes over may be a second behind. Each process knows what
 //! it was granted itself; when the server asks (its epoch is another one, or it has forgotten a visit), all tell it.
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use crate::trip::{Granted, Line};
 
@@ -10,6 +15,8 @@ use crate::trip::{Granted, Line};
 const MOST: usize = 4096;
 /// Grants of one limit that are kept apart.
 const MOST_GRANTS: usize = 512;
+/// A key that nobody uses expires after a day or later; one that is not there after half of that was not lost.
+const SURE: Duration = Duration::from_secs(12 * 3600);
 
 #[derive(Debug)]
 struct Limit {
@@ -19,6 +26,33 @@ struct Limit {
     /// When it was granted, for when, and how much.
     grants: VecDeque<(i64, i64, u64)>,
     used: u64,
+    visited: Instant,
+}
+
+impl Limit {
+    /// Units count for this date.
+    fn add(&mut self, now: i64, date: i64, units: u64) {
+        let gone = now.saturating_sub(self.line.window());
+        while self.grants.front().is_some_and(|&(_, date, _)| date < gone) {
+            self.grants.pop_front();
+        }
+        // Close together is near enough: the later date of both.
+        let close = self.line.window() / (MOST_GRANTS as i64 / 2);
+        match self.grants.back_mut() {
+            Some((at, last, sum))
+                if now.saturating_sub(*at) < close && date.saturating_sub(*last).abs() < close =>
+            {
+                (*at, *last) = (now, date.max(*last));
+                *sum = sum.saturating_add(units);
+            }
+            _ => {
+                if self.grants.len() >= MOST_GRANTS {
+                    self.grants.pop_front();
+                }
+                self.grants.push_back((now, date, units));
+            }
+        }
+    }
 }
 
 /// All that is remembered.
@@ -26,55 +60,62 @@ struct Limit {
 pub(crate) struct Remembered {
     limits: HashMap<String, Limit>,
     turn: u64,
+    needed: i64,
 }
 
 impl Remembered {
     pub(crate) fn granted(&mut self, name: &str, line: &Line, granted: &Granted, now: i64) {
         self.turn += 1;
         if self.limits.len() >= MOST && !self.limits.contains_key(name) {
-            let oldest = self.turn.saturating_sub(MOST as u64 / 2);
-            self.limits.retain(|_, limit| limit.used > oldest);
+            self.forget();
         }
         let limit = self.limits.entry(name.to_owned()).or_insert_with(|| Limit {
             line: line.clone(),
             mem: String::new(),
             grants: VecDeque::new(),
             used: 0,
+            visited: Instant::now(),
         });
         limit.line = line.clone();
         // A cap's claim is what was claimed, and what was granted on top of it: told without that, it would be free for
         // others for a while.
         limit.line.claim = limit.line.claim.saturating_add(granted.units);
-        limit.used = self.turn;
-        limit.mem.clone_from(&granted.mem);
-        if line.is_rolling() && granted.units > 0 {
-            let gone = now.saturating_sub(line.window());
-            while limit
-                .grants
-                .front()
-                .is_some_and(|&(_, date, _)| date < gone)
-            {
-                limit.grants.pop_front();
-            }
-            // Close together is near enough: the later date of both.
-            let close = line.window() / (MOST_GRANTS as i64 / 2);
-            match limit.grants.back_mut() {
-                Some((at, date, units)) if now - *at < close && granted.date - *date < close => {
-                    (*at, *date) = (now, granted.date);
-                    *units = units.saturating_add(granted.units);
-                }
-                _ => {
-                    if limit.grants.len() >= MOST_GRANTS {
-                        limit.grants.pop_front();
-                    }
-                    limit.grants.push_back((now, granted.date, granted.units));
-                }
+        (limit.used, limit.visited) = (self.turn, Instant::now());
+        if !granted.mem.is_empty() {
+            limit.mem.clone_from(&granted.mem);
+        }
+        if line.is_cap() && limit.line.claim > 0 {
+            self.needed = self.needed.max(line.ends());
+        }
+        if line.is_rolling() {
+            let debts = line
+                .debts()
+                .map(|(age, units)| (now.saturating_sub(age), units));
+            let granted = (granted.units > 0).then_some((granted.date, granted.units));
+            for (date, units) in debts.chain(granted) {
+                limit.add(now, date, units);
+                self.needed = self.needed.max(date.saturating_add(line.window()));
             }
         }
     }
 
+    fn forget(&mut self) {
+        let mut used: Vec<u64> = self.limits.values().map(|limit| limit.used).collect();
+        let middle = used.len() / 2;
+        let (_, &mut middle, _) = used.select_nth_unstable(middle);
+        self.limits.retain(|_, limit| limit.used > middle);
+    }
+
+    /// Whether the server has a key of it for sure, if it has lost nothing.
     pub(crate) fn knows(&self, name: &str) -> bool {
-        self.limits.contains_key(name)
+        let limit = self.limits.get(name);
+        // A cap's lasts longer than its period.
+        limit.is_some_and(|limit| limit.line.is_cap() || limit.visited.elapsed() < SURE)
+    }
+
+    /// Until then, by the server's time, something of it counts in a limit.
+    pub(crate) fn needed(&self) -> i64 {
+        self.needed
     }
 
     /// What is to be told of a state in which nothing after `since` is known.

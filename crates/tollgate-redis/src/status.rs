@@ -9,7 +9,7 @@ pub(crate) struct Status {
     pub(crate) down: Option<&'static str>,
     pub(crate) trips: u64,
     pub(crate) failures: u64,
-    pub(crate) holders: u32,
+    pub(crate) processes: u32,
     pub(crate) maxmemory_policy: Option<Arc<str>>,
 }
 
@@ -23,7 +23,8 @@ pub struct StoreSnapshot {
     pub trips: u64,
     /// Visits that it has not.
     pub failures: u64,
-    /// Most processes that shared a limit at one time, as far as it has said.
+    /// Processes that share the budget: the most that were there in the last minute or so before the server was heard last,
+    /// or as many as [were told](crate::RedisBudgetBuilder::processes).
     pub processes: u32,
     /// What it does when its memory is full, if it tells; anything but `noeviction` can lose the budget's state.
     pub maxmemory_policy: Option<Arc<str>>,

@@ -5,6 +5,8 @@
 local q = cjson.decode(ARGV[1])
 local call, max, min, floor, ceil = redis.call, math.max, math.min, math.floor, math.ceil
 local DAY = 86400000
+-- Who was not here for so long is gone.
+local ALIVE = 15000000
 local function whole(x) return string.format('%.0f', x) end
 local function table_of(flat)
   local t = {}
@@ -12,51 +14,73 @@ local function table_of(flat)
   return t
 end
 
--- The clock. It never goes back, and no further forward than the caller's own clock has seen.
+-- The clock. It never goes back, and no further forward than the caller's own clock has seen. Who has no such memory, and
+-- finds another server than was here before, cannot know how much later that one is.
 local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
-local m = call('HMGET', KEYS[1], 'v', 'e', 'n', 'now', 'off', 'born', 'since', 'quiet')
-if m[1] and m[1] ~= '1' then
+local m = call('HMGET', KEYS[1], 'v', 'e', 'now', 'off', 'born', 'since', 'quiet', 'run')
+if m[1] and m[1] ~= '2' then
   return redis.error_reply('TOLLGATEVERSION the state is of version ' .. m[1])
 end
-local e, n, before = tonumber(m[2]), tonumber(m[3]) or 0, tonumber(m[4])
-local now = raw + (tonumber(m[5]) or 0)
-local born, since, quiet = tonumber(m[6]), tonumber(m[7]) or 0, tonumber(m[8]) or 0
-if before and q.t > 0 and q.e == e then now = min(now, q.t + q.p) end
-if before then now = max(now, before) end
+local e, before, born = tonumber(m[2]), tonumber(m[3]), tonumber(m[5])
+local since, quiet, run, moved = tonumber(m[6]) or 0, tonumber(m[7]) or 0, m[8] or '', false
+if q.new then
+  local info = redis.pcall('INFO', 'server')
+  local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or run
+  run, moved = id, run ~= '' and id ~= run
+end
+local now = raw + (tonumber(m[4]) or 0)
+if before then
+  if q.t > 0 and q.e == e then
+    now = min(now, q.t + q.p)
+  elseif moved then
+    now = min(now, before + 100000)
+  end
+  now = max(now, before + 1)
+end
 
 -- The state. Whoever has seen a later one than this starts a new epoch, and all tell what they remember. Until they
--- have had the time to, nothing is granted; a bucket loses nothing by it, for it fills meanwhile.
-local told = tonumber(call('HGET', KEYS[3], q.h) or nil)
+-- have had the time to, nothing is granted; a bucket loses nothing by it, for it fills meanwhile. What has no state counts
+-- as used when the budget was born.
+local seen = tonumber(call('ZSCORE', KEYS[3], q.h) or nil)
+local lost = false
 if not e then
-  e, n, born, since = max(q.e + 1, raw), 0, now, 0
-  if q.e > 0 then quiet = now + q.quiet end
-elseif q.e > e or (q.e == e and q.n > 0 and (not told or told < q.n)) then
-  e, since, quiet = max(q.e, e) + 1, before, now + q.quiet
-end
-if q.e == e then
+  e, born, since, lost = max(q.e + 1, raw), now, 0, true
+elseif q.e > e or (q.e == e and q.t > 0 and (not seen or seen < q.t)) then
+  e, born, since, lost = max(q.e, e) + 1, max(born, before), before, true
+elseif q.e == e then
   for i, o in ipairs(q.o) do
     if o.known and call('EXISTS', KEYS[2 + 2 * i]) == 0 then
-      -- Evicted, alone of all: what is told is for limits without a state.
-      e, since, quiet = e + 1, now, now + q.quiet
-      break
+      -- Evicted, alone of all: it counts as used now, and what is told is for this one.
+      call('HSET', KEYS[2 + 2 * i], 'lost', whole(now))
+      call('PEXPIRE', KEYS[2 + 2 * i], DAY)
+      lost = true
     end
   end
+  if lost then e, since = e + 1, now end
 end
-n = max(n, q.e == e and q.n or 0) + 1
-call('HSET', KEYS[1], 'v', '1', 'e', whole(e), 'n', n, 'now', whole(now), 'off', whole(now - raw),
-  'born', whole(born), 'since', whole(since), 'quiet', whole(quiet))
+-- It may be an older state of which nobody has told yet.
+if lost or moved then quiet = max(quiet, now + q.quiet) end
+-- Who has sent without the server tells it. So may others have who were here before him and are not back yet.
+if q.away then
+  local first, last = q.t - ALIVE, now - q.quiet
+  local missing = call('ZCOUNT', KEYS[3], whole(first), whole(last))
+  if seen and seen >= first and seen <= last then missing = missing - 1 end
+  if missing > 0 then quiet = max(quiet, now + q.quiet) end
+end
+if q.more then quiet = max(quiet, now + q.more) end
+call('HSET', KEYS[1], 'v', '2', 'e', whole(e), 'now', whole(now), 'off', whole(now - raw), 'born', whole(born),
+  'since', whole(since), 'quiet', whole(quiet), 'run', run)
 call('PEXPIRE', KEYS[1], 8 * DAY)
+
+-- The processes, by when they were here last.
+call('ZREMRANGEBYSCORE', KEYS[3], '-inf', whole(now - (call('ZCARD', KEYS[3]) > 1024 and 3600 or 86400) * 1000000))
+local function alive() return call('ZCOUNT', KEYS[3], whole(now - ALIVE), '+inf') end
 if q.e > 0 and q.e ~= e and q.a ~= e then
-  return { 'REMEMBER', e, n, now, since, {}, {} }
+  return { 'REMEMBER', e, now, since, alive(), 0, {}, {} }
 end
-if q.bye then call('HDEL', KEYS[3], q.h) else call('HSET', KEYS[3], q.h, n) end
+if q.bye then call('ZREM', KEYS[3], q.h) else call('ZADD', KEYS[3], whole(now), q.h) end
 call('PEXPIRE', KEYS[3], 8 * DAY)
-if n % 1024 == 0 and call('HLEN', KEYS[3]) > 512 then
-  for holder, at in pairs(table_of(call('HGETALL', KEYS[3]))) do
-    if tonumber(at) < n - 100000 then call('HDEL', KEYS[3], holder) end
-  end
-end
 
 -- The gates.
 for _, gate in ipairs(q.g) do
@@ -67,8 +91,6 @@ for _, gate in ipairs(q.g) do
   end
 end
 local gates = {}
--- What has no state is taken for lost since then.
-born = max(born, since)
 for lane, shut in pairs(table_of(call('HGETALL', KEYS[2]))) do
   if tonumber(shut) <= now then
     call('HDEL', KEYS[2], lane)
@@ -79,11 +101,11 @@ for lane, shut in pairs(table_of(call('HGETALL', KEYS[2]))) do
 end
 
 -- Max-min shares: who needs little keeps little, the others have equal parts of the rest. `rate`: units a second.
--- Returns the level, the sum of all demands, and how many share.
+-- Returns the level and the sum of all demands.
 local function level(key, o, rate)
   if q.bye then
     call('HDEL', key, q.h)
-    return rate, 0, 1
+    return rate, 0
   end
   local count = call('HLEN', key)
   if count < 1024 then
@@ -91,10 +113,8 @@ local function level(key, o, rate)
     call('PEXPIRE', key, DAY)
   end
   if count > 64 then
-    local kept = call('HMGET', key, '~at', '~level', '~sum', '~count')
-    if kept[1] and tonumber(kept[1]) > now - 50000 then
-      return tonumber(kept[2]), tonumber(kept[3]), tonumber(kept[4])
-    end
+    local kept = call('HMGET', key, '~at', '~level', '~sum')
+    if kept[1] and tonumber(kept[1]) > now - 50000 then return tonumber(kept[2]), tonumber(kept[3]) end
   end
   local demands, sum = {}, 0
   for holder, text in pairs(table_of(call('HGETALL', key))) do
@@ -113,11 +133,8 @@ local function level(key, o, rate)
     if demand >= share then break end
     rest, left = rest - demand, left - 1
   end
-  count = max(#demands, 1)
-  if count > 64 then
-    call('HSET', key, '~at', whole(now), '~level', share, '~sum', sum, '~count', count)
-  end
-  return share, sum, count
+  if count > 64 then call('HSET', key, '~at', whole(now), '~level', share, '~sum', sum) end
+  return share, sum
 end
 
 -- How much to give of what is wanted: no more than a fair share where there is not enough for all.
@@ -137,11 +154,16 @@ local function bucket(key, sharers, o)
   local per = o.per / o.amt
   local room = o.burst * per
   -- Of a state that is lost nobody knows what was used: all of the burst, when it began.
-  local full = tonumber(call('HGET', key, 't') or nil) or born + room
+  local kept = call('HMGET', key, 't', 'lost')
+  local full = tonumber(kept[1]) or max(born, tonumber(kept[2]) or 0) + room
   if o.mem then full = max(full, tonumber(o.mem)) end
   if o.seen then full = max(full, now - o.age + o.seen * per - o.span) end
   full = max(full, now) + o.owed * per
-  local share, sum, count = level(sharers, o, 1000000 / per)
+  -- What was sent without the server refilled meanwhile, too: it leaves a bucket empty at worst.
+  for _, used in ipairs(o.away or {}) do full = max(full, min(full + used[2] * per, now + room)) end
+  -- No debt is for ever.
+  full = min(full, now + room + 8 * o.per)
+  local share, sum = level(sharers, o, 1000000 / per)
   local c, wait, back, scarce = 0, 0, 0, false
   if o.want > 0 then
     if now < quiet then
@@ -157,15 +179,20 @@ local function bucket(key, sharers, o)
   end
   call('HSET', key, 't', string.format('%.3f', full))
   call('PEXPIRE', key, max(DAY, ceil((full - now) / 500)))
-  return { whole(c), whole(ceil(wait)), whole(ceil(back)), scarce and share or 0, count, whole(now + ceil(wait)),
+  return { whole(c), whole(ceil(wait)), whole(ceil(back)), scarce and share or 0, whole(now + ceil(wait)),
     string.format('%.3f', full) }
 end
 
 local function rolling(key, sharers, o)
-  local limit, window = o.l, o.w
-  local width = max(1, floor(window / 256))
   local kept = table_of(call('HGETALL', key))
-  local ghost = tonumber(kept.g) or (kept.q and 0) or born
+  -- Who holds units for longer needs a longer window: the longest counts, while it is in use.
+  local limit, window, asked = o.l, o.w, now
+  local most, then_ = tonumber(kept.w) or 0, tonumber(kept.wt) or 0
+  if most > window and now < then_ + most then window, asked = most, then_ end
+  -- Slots of one width lie within those of the other, whatever the window: what is moved once stays there.
+  local width = 1
+  while width * 512 <= window do width = width * 2 end
+  local ghost = tonumber(kept.g) or (kept.q and 0) or max(born, tonumber(kept.lost) or 0)
   local was, slots = tonumber(kept.q) or width, {}
   local function add(date, units)
     local slot = floor(date / width)
@@ -184,6 +211,7 @@ local function rolling(key, sharers, o)
   for _, back in ipairs(o.refunds) do
     if slots[floor(back[1] / width)] then add(back[1], -back[2]) end
   end
+  for _, used in ipairs(o.away or {}) do add(now - used[1], used[2]) end
   if o.owed > 0 then add(now, o.owed) end
   local old, new, live = 0, 0, {}
   local function count_all()
@@ -228,7 +256,7 @@ local function rolling(key, sharers, o)
       t = max(t + 1, nextone)
     end
   end
-  local share, sum, count = level(sharers, o, limit / window * 1000000)
+  local share, sum = level(sharers, o, limit / window * 1000000)
   local c, wait, back, scarce = 0, 0, 0, false
   if o.want > 0 then
     local start = fits(1) or now + window
@@ -251,7 +279,7 @@ local function rolling(key, sharers, o)
     end
   end
   call('DEL', key)
-  local fields = { 'q', width, 'last', whole(last), 'e', whole(made) }
+  local fields = { 'q', width, 'last', whole(last), 'e', whole(made), 'w', whole(window), 'wt', whole(asked) }
   if ghost > now - window then
     fields[#fields + 1] = 'g'
     fields[#fields + 1] = whole(ghost)
@@ -264,7 +292,17 @@ local function rolling(key, sharers, o)
   end
   call('HSET', key, unpack(fields))
   call('PEXPIRE', key, max(DAY, ceil(window / 500)))
-  return { whole(c), whole(ceil(wait)), whole(ceil(back)), scarce and share or 0, count, whole(now + wait), '' }
+  return { whole(c), whole(ceil(wait)), whole(ceil(back)), scarce and share or 0, whole(now + wait), '' }
+end
+
+-- The processes that are there, by name; looked up once.
+local there
+local function is_there(holder)
+  if not there then
+    there = {}
+    for _, name in ipairs(call('ZRANGEBYSCORE', KEYS[3], whole(now - ALIVE), '+inf')) do there[name] = true end
+  end
+  return there[holder]
 end
 
 local function cap(key, sharers, o)
@@ -272,36 +310,43 @@ local function cap(key, sharers, o)
   local strange = math.abs(raw - q.wall) > 5000000
   if (not next(kept) and strange) or raw > (o.ends + 5) * 1000000 then
     -- Whose clock is wrong opens no period.
-    return { '0', '0', '1000000', 0, 1, '0', '' }
+    return { '0', '0', '1000000', 0, '0', '' }
   end
   local used, lost, holders, seq = tonumber(kept.s) or 0, tonumber(kept.x) or 0, 1, 0
-  local mine = 0
+  local mine, gone, claims = 0, {}, 0
   for field, text in pairs(kept) do
     local holder = string.match(field, '^h:(.*)$')
     if holder then
-      local claim, said, at = string.match(text, '^(%d+)|(%d+)|(%d+)$')
+      local claim, said = string.match(text, '^(%d+)|(%d+)$')
+      claims = claims + 1
       if holder == q.h then
         mine, seq = tonumber(claim), tonumber(said)
       else
+        -- Also of a process that is gone: what it had in hand counts as used.
         used = used + tonumber(claim)
-        if tonumber(at) < raw / 1000000 - 3600 then
-          -- Not heard of for an hour: what it had in hand counts as used.
-          call('HINCRBY', key, 's', claim)
-          call('HDEL', key, field)
-        else
-          holders = holders + 1
-        end
+        if is_there(holder) then holders = holders + 1 else gone[holder] = claim end
       end
     end
   end
-  if q.s <= seq then return { '0', '0', '1000', 0, holders, '0', '' } end
+  if claims > 512 then
+    -- Too many are gone: they are added up. Who comes back after all is counted twice, which is too strict.
+    for holder, claim in pairs(gone) do
+      if not call('ZSCORE', KEYS[3], holder) then
+        call('HINCRBY', key, 's', claim)
+        call('HDEL', key, 'h:' .. holder)
+      end
+    end
+  end
+  if q.s <= seq then return { '0', '0', '1000', 0, '0', '' } end
   if o.mem then
     -- Lost use is explained by the claims of those who come and tell of them.
     lost = max(0, lost - max(0, o.claim - mine))
     lost = max(lost, tonumber(o.mem) - used - o.claim)
   end
   local c, back = 0, 0
-  if o.want > 0 then
+  if o.want > 0 and now < quiet then
+    back = quiet - now
+  elseif o.want > 0 then
     local free = o.amt - used - lost - o.claim
     c = min(o.want, floor(free / (2 * holders)), floor(o.amt / 50))
     c = max(c, o.need)
@@ -309,15 +354,9 @@ local function cap(key, sharers, o)
     c = max(c, 0)
     if c == 0 then back = 1000000 end
   end
-  if q.bye then
-    call('HINCRBY', key, 's', o.claim)
-    call('HDEL', key, 'h:' .. q.h)
-  else
-    call('HSET', key, 'h:' .. q.h, string.format('%.0f|%.0f|%.0f', o.claim + c, q.s, floor(raw / 1000000)))
-  end
-  call('HSET', key, 'x', whole(lost))
+  call('HSET', key, 'h:' .. q.h, string.format('%.0f|%.0f', o.claim + c, q.s), 'x', whole(lost))
   call('EXPIREAT', key, o.ends + 7 * 86400)
-  return { whole(c), '0', whole(back), 0, holders, '0', whole(used + lost + o.claim + c) }
+  return { whole(c), '0', whole(back), 0, '0', whole(used + lost + o.claim + c) }
 end
 
 local kinds, answers = { b = bucket, r = rolling, c = cap }, {}
@@ -326,4 +365,4 @@ for i, o in ipairs(q.o) do
     answers[#answers + 1] = tostring(part)
   end
 end
-return { 'OK', e, n, now, since, gates, answers }
+return { 'OK', e, now, since, alive(), max(0, quiet - now), gates, answers }

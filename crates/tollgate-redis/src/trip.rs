@@ -1,12 +1,16 @@
 //! What is sent to the script, and what it answers.
 //!
-//! The script counts in doubles, which are exact up to 2^53. Limits above 2^50 units (money is counted in 10⁻¹² dollars)
-//! are kept in coarser grains there: what is asked and told is rounded up, what is granted is whole grains.
+//! The script counts in doubles, which are exact up to 2^53. Money is counted in 10⁻¹² dollars here and in millionths
+//! there, and limits of anything else above 2^50 units in coarser grains: what is asked and told is rounded up, what is
+//! granted is whole grains.
 use std::time::{Duration, SystemTime};
 
 use redis::{FromRedisValue, ParsingError, Value};
 use serde::Serialize;
-use tollgate_budget::leases::{Kept, Order};
+use tollgate_budget::{
+    Unit,
+    leases::{Kept, Order},
+};
 
 /// Above this, units are counted in grains.
 const EXACT: u64 = 1 << 50;
@@ -27,6 +31,9 @@ pub(crate) struct Line {
     need: u64,
     dem: f64,
     owed: u64,
+    /// Used without the server: how long ago, and how much.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) away: Vec<(u64, u64)>,
     refunds: Vec<(i64, u64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<u64>,
@@ -42,8 +49,12 @@ pub(crate) struct Line {
     hist: Vec<(i64, i64, u64)>,
 }
 
-pub(crate) fn grain(amount: u64) -> u64 {
-    amount.div_ceil(EXACT).max(1)
+/// So many units are one on the server. Of money always the same: what is stored outlives a change of the limit.
+pub(crate) fn grain(order: &Order) -> u64 {
+    match order.unit {
+        Unit::Money => 1_000_000,
+        _ => order.amount.div_ceil(EXACT).max(1),
+    }
 }
 
 fn micros(time: Duration) -> u64 {
@@ -52,7 +63,7 @@ fn micros(time: Duration) -> u64 {
 
 impl Line {
     pub(crate) fn new(order: &Order, spread: Duration) -> Self {
-        let grain = grain(order.amount);
+        let grain = grain(order);
         let up = |units: u64| units.div_ceil(grain);
         let (k, burst, l, w, ends) = match order.kept {
             Kept::Bucket { burst } => ("b", (burst / grain).max(1), 0, 0, 0),
@@ -82,7 +93,13 @@ impl Line {
             } else {
                 0.0
             },
-            owed: up(order.owed),
+            // More than a period's is no use to tell, and would not be forgotten for long.
+            owed: up(order.owed.min(order.amount)),
+            away: order
+                .away
+                .iter()
+                .map(|&(age, units)| (micros(age), up(units)))
+                .collect(),
             refunds: order
                 .refunds
                 .iter()
@@ -103,6 +120,7 @@ impl Line {
             want: 0,
             need: 0,
             owed: 0,
+            away: Vec::new(),
             refunds: Vec::new(),
             seen: None,
             known: false,
@@ -116,6 +134,27 @@ impl Line {
         self.k == "r"
     }
 
+    pub(crate) fn is_cap(&self) -> bool {
+        self.k == "c"
+    }
+
+    /// What is debited beside what is granted: how long ago, and how much.
+    pub(crate) fn debts(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
+        let away = self.away.iter();
+        let away = away.map(|&(age, units)| (i64::try_from(age).unwrap_or(i64::MAX), units));
+        away.chain((self.owed > 0).then_some((0, self.owed)))
+    }
+
+    /// When a cap's period ends, in microseconds.
+    pub(crate) fn ends(&self) -> i64 {
+        i64::try_from(self.ends.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
+    }
+
+    /// How many numbers it takes to tell what is remembered.
+    pub(crate) fn size(&self) -> usize {
+        self.hist.len()
+    }
+
     pub(crate) fn window(&self) -> i64 {
         i64::try_from(self.w).unwrap_or(i64::MAX)
     }
@@ -126,9 +165,8 @@ impl Line {
 pub(crate) struct Trip<'a> {
     /// This process.
     pub(crate) h: &'a str,
-    /// The epoch that it knows, its count of visits, and the server's time then.
+    /// The epoch that it knows, and the server's time at its last visit.
     pub(crate) e: i64,
-    pub(crate) n: i64,
     pub(crate) t: i64,
     /// What has passed since, by its own clock.
     pub(crate) p: u64,
@@ -141,6 +179,15 @@ pub(crate) struct Trip<'a> {
     pub(crate) horizon: u64,
     /// After a loss, so long nothing is granted.
     pub(crate) quiet: u64,
+    /// The first visit on this connection: it may be another server.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) new: bool,
+    /// It was cut off, and has sent meanwhile.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) away: bool,
+    /// It is not done telling, and needs so long at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) more: Option<u64>,
     /// The last visit.
     pub(crate) bye: bool,
     pub(crate) g: Vec<(String, u64)>,
@@ -153,10 +200,12 @@ pub(crate) struct Answer {
     /// It wants to be told first what is remembered.
     pub(crate) remember: bool,
     pub(crate) epoch: i64,
-    pub(crate) visits: i64,
     pub(crate) now: i64,
     /// What was granted before this is in its state.
     pub(crate) since: i64,
+    /// Processes that were here lately, and for how long nothing is granted.
+    pub(crate) processes: u32,
+    pub(crate) quiet: Duration,
     pub(crate) gates: Vec<(String, Duration)>,
     pub(crate) granted: Vec<Granted>,
 }
@@ -168,15 +217,14 @@ pub(crate) struct Granted {
     pub(crate) wait: Duration,
     pub(crate) back: Duration,
     pub(crate) share: f64,
-    pub(crate) holders: u32,
     pub(crate) date: i64,
     pub(crate) mem: String,
 }
 
 impl FromRedisValue for Answer {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        type Raw = (String, i64, i64, i64, i64, Vec<String>, Vec<String>);
-        let (word, epoch, visits, now, since, gates, granted): Raw =
+        type Raw = (String, i64, i64, i64, i64, i64, Vec<String>, Vec<String>);
+        let (word, epoch, now, since, processes, quiet, gates, granted): Raw =
             FromRedisValue::from_redis_value(value)?;
         let number = |text: &str| text.parse::<f64>().ok().filter(|n| n.is_finite());
         let time =
@@ -184,23 +232,23 @@ impl FromRedisValue for Answer {
         Ok(Self {
             remember: word == "REMEMBER",
             epoch,
-            visits,
             now,
             since,
+            processes: u32::try_from(processes).unwrap_or(1),
+            quiet: Duration::from_micros(u64::try_from(quiet).unwrap_or(0)),
             gates: gates
                 .chunks_exact(2)
                 .map(|gate| (gate[0].clone(), time(&gate[1])))
                 .collect(),
             granted: granted
-                .chunks_exact(7)
+                .chunks_exact(6)
                 .map(|part| Granted {
                     units: part[0].parse().unwrap_or(0),
                     wait: time(&part[1]),
                     back: time(&part[2]),
                     share: number(&part[3]).unwrap_or(0.0),
-                    holders: part[4].parse().unwrap_or(1),
-                    date: part[5].parse().unwrap_or(0),
-                    mem: part[6].clone(),
+                    date: part[4].parse().unwrap_or(0),
+                    mem: part[5].clone(),
                 })
                 .collect(),
         })

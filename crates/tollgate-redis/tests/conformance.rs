@@ -37,23 +37,22 @@ async fn goes(store: &impl BudgetStore, ask: Ask) -> bool {
 async fn conforms<S: BudgetStore, F: Future<Output = S>>(make: impl Fn(Vec<Limit>) -> F) {
     // The first of both tests has set it.
     let _ = Principal::set_key(*b"the same for all");
-    let [back, kept, settled, both, keyed, refuses, left, waits] = [
-        make(vec![tokens(100)]).await,
-        make(vec![tokens(100)]).await,
-        make(vec![tokens(100).scope(Scope::Principal)]).await,
+    let (back, kept, settled, both, keyed, refuses, left, waits) = tokio::join!(
+        make(vec![tokens(100)]),
+        make(vec![tokens(100)]),
+        make(vec![tokens(100).scope(Scope::Principal)]),
         make(vec![
             tokens(100),
             Limit::requests(2)
                 .per(SECOND)
                 .enforcement(Enforcement::Rolling)
                 .named("requests"),
-        ])
-        .await,
-        make(vec![tokens(100).scope(Scope::Principal)]).await,
-        make(vec![tokens(100).refuse()]).await,
-        make(vec![tokens(100)]).await,
-        make(vec![tokens(100)]).await,
-    ];
+        ]),
+        make(vec![tokens(100).scope(Scope::Principal)]),
+        make(vec![tokens(100).refuse()]),
+        make(vec![tokens(100)]),
+        make(vec![tokens(100)]),
+    );
     // A shared store begins as if it had been used.
     sleep(Duration::from_millis(1500)).await;
 

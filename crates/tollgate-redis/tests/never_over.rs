@@ -5,7 +5,7 @@ mod support;
 use std::{future::Future, time::Duration};
 
 use futures_util::future::join_all;
-use support::{Server, budget, oracle::Log, send};
+use support::{Server, born, budget, oracle::Log, send};
 use tokio::time::{Instant, sleep, timeout_at};
 use tollgate_budget::{Enforcement, Limit};
 use tollgate_redis::{RedisBudget, RedisBudgetBuilder};
@@ -57,8 +57,9 @@ async fn through<F: Future<Output = ()>>(
     server: &Server,
     make: fn(&Server) -> RedisBudgetBuilder,
     happens: impl FnOnce(Vec<RedisBudget>) -> F,
-) -> Log {
+) -> (Instant, Log) {
     let budgets = all(server, make, 4).await;
+    let born = born(server).await;
     let log = Log::default();
     let end = Instant::now() + Duration::from_millis(4500);
     let work = join_all(budgets.iter().map(|budget| sends(budget, &log, end)));
@@ -67,17 +68,17 @@ async fn through<F: Future<Output = ()>>(
         happens(budgets.clone()).await;
     };
     tokio::join!(work, others);
-    log
+    (born, log)
 }
 
-fn bucket_holds(log: &Log) {
-    let over = log.overdraws(FIRST, BURST, RATE);
+fn bucket_holds((born, log): (Instant, Log)) {
+    let over = log.overdraws((born, FIRST), BURST, RATE);
     assert!(over <= 0.0, "overdrawn by {over}");
     // All that time at the rate, less what is in the air at the end and what a loss takes.
     assert!(log.sum() >= 1500, "{}", log.sum());
 }
 
-fn window_holds(log: &Log, least: u64) {
+fn window_holds((_, log): (Instant, Log), least: u64) {
     let most = log.most_in(WINDOW);
     assert!(most <= 500, "{most} in one window");
     assert!(log.sum() >= least, "{}", log.sum());
@@ -118,9 +119,10 @@ async fn a_process_that_dies_with_units_in_hand_wastes_them_and_no_more() {
         port
     });
     let budgets = all(&server, bucket, 2).await;
+    let born = born(&server).await;
     join_all(budgets.iter().map(|budget| sends(budget, &log, end))).await;
     dying.join().unwrap();
-    let over = log.overdraws(FIRST, BURST, RATE);
+    let over = log.overdraws((born, FIRST), BURST, RATE);
     assert!(over <= 0.0, "overdrawn by {over}");
     assert!(log.sum() >= 1900, "{}", log.sum());
 }
@@ -132,7 +134,7 @@ async fn a_bucket_lives_through_a_flush() {
         server.run::<String>("FLUSHALL").await;
     })
     .await;
-    bucket_holds(&log);
+    bucket_holds(log);
 }
 
 #[tokio::test]
@@ -142,7 +144,7 @@ async fn a_window_lives_through_a_flush() {
         server.run::<String>("FLUSHALL").await;
     })
     .await;
-    window_holds(&log, 300);
+    window_holds(log, 300);
 }
 
 /// All keys, as a replica holds them that is a second behind and takes over.
@@ -175,14 +177,14 @@ async fn falls_back(server: &Server) {
 async fn a_bucket_lives_through_a_replica_that_is_behind() {
     let server = Server::start().await;
     let log = through(&server, bucket, |_| falls_back(&server)).await;
-    bucket_holds(&log);
+    bucket_holds(log);
 }
 
 #[tokio::test]
 async fn a_window_lives_through_a_replica_that_is_behind() {
     let server = Server::start().await;
     let log = through(&server, window, |_| falls_back(&server)).await;
-    window_holds(&log, 300);
+    window_holds(log, 300);
 }
 
 #[tokio::test]
@@ -194,7 +196,7 @@ async fn a_window_lives_through_the_eviction_of_its_state_alone() {
         server.run::<i64>(&format!("DEL {}", keys[0])).await;
     })
     .await;
-    window_holds(&log, 300);
+    window_holds(log, 300);
 }
 
 #[tokio::test]
@@ -207,7 +209,7 @@ async fn a_clock_that_leaps_an_hour_either_way_gives_no_burst() {
             let _: i64 = server.run(&format!("HINCRBY {} off {leap}", keys[0])).await;
         })
         .await;
-        window_holds(&log, 300);
+        window_holds(log, 300);
     }))
     .await;
 }
@@ -221,5 +223,5 @@ async fn a_server_that_hangs_for_a_second_costs_no_more_than_that() {
         server.go_on();
     })
     .await;
-    bucket_holds(&log);
+    bucket_holds(log);
 }

@@ -162,8 +162,14 @@ async fn something_else_at_the_key_is_an_outage_until_it_is_gone() {
     let mut server = Server::start().await;
     let away = async |server: &mut Server| {
         let key = meta(server).await;
-        server.run::<i64>(&format!("DEL {key}")).await;
-        server.run::<i64>(&format!("LPUSH {key} 1")).await;
+        let mut link = server
+            .client()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap();
+        let mut both = redis::pipe();
+        both.atomic().del(&key).lpush(&key, 1);
+        both.exec_async(&mut link).await.unwrap();
     };
     let port = server.port;
     let back = move |_: &mut Server| flush(port);
@@ -176,7 +182,7 @@ async fn another_version_at_the_key_is_an_outage_until_it_is_gone() {
     let mut server = Server::start().await;
     let away = async |server: &mut Server| {
         let key = meta(server).await;
-        server.run::<i64>(&format!("HSET {key} v 2")).await;
+        server.run::<i64>(&format!("HSET {key} v 9")).await;
     };
     let port = server.port;
     let back = move |_: &mut Server| flush(port);

@@ -152,9 +152,15 @@ impl Account {
         let Some((shape, _)) = self.shape(now) else {
             return Hand::At(now);
         };
-        match &mut self.lease {
-            Some(leased) => leased.lease.fits(now, self.rate, shape, units),
-            None => Hand::At(now),
+        let Some(leased) = &mut self.lease else {
+            return Hand::At(now);
+        };
+        let share = leased.lease.share_of_window(now, self.rate, shape, units);
+        match (leased.lease.fits(now, self.rate, shape, units), share) {
+            (Hand::At(at), Some(share)) => {
+                Hand::At(at.max(self.book.fits_at(now, 0, share, units)))
+            }
+            (hand, _) => hand,
         }
     }
 

@@ -82,6 +82,11 @@ impl Bucket {
         narrow(least.div_ceil(u128::from(rate.amount)))
     }
 
+    /// When it is full again, or was.
+    pub(crate) fn fills_at(&self, rate: Rate) -> Nanos {
+        narrow(self.full_at.div_ceil(u128::from(rate.amount)))
+    }
+
     /// When the last of so many units would be through, if all of them waited in line.
     pub(crate) fn drained_at(&self, now: Nanos, rate: Rate, burst: u64, units: u128) -> Nanos {
         let line = units.saturating_mul(u128::from(rate.period));

@@ -96,6 +96,16 @@ impl Rule {
         scope && !self.own && self.unit != Unit::Money && self.calendar.is_none()
     }
 
+    /// Whose requests it counts, and in what parts, in words that are the same in all processes.
+    pub(crate) fn whose(&self) -> Box<str> {
+        let mut whose = format!("{:?}, {} parts", self.scope, self.parts);
+        for model in self.models.iter().flat_map(|models| &models.0) {
+            whose.push('\n');
+            whose.push_str(model);
+        }
+        whose.into()
+    }
+
     /// Whether it counts requests for this model.
     pub(crate) fn concerns(&self, model: Option<&str>) -> bool {
         let family = |models: &Models| models.contain(model);

@@ -174,6 +174,15 @@ pub(crate) fn budget(server: &Server) -> RedisBudgetBuilder {
     RedisBudget::connect(server.url()).timeout(Duration::from_millis(500))
 }
 
+/// When the budget's state on the server was born.
+pub(crate) async fn born(server: &Server) -> Instant {
+    let keys: Vec<String> = server.run("KEYS *}:m").await;
+    let now: (u64, u64) = server.run("TIME").await;
+    let born: u64 = server.run(&format!("HGET {} born", keys[0])).await;
+    let age = (now.0 * 1_000_000 + now.1).saturating_sub(born);
+    Instant::now() - Duration::from_micros(age)
+}
+
 /// One request of so many tokens, sent at once and kept.
 pub(crate) async fn send(budget: &impl BudgetStore, tokens: u64) -> Result<(), Refused> {
     let reservation = hold(budget, tokens).await?;

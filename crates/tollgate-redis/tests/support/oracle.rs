@@ -40,10 +40,10 @@ impl Log {
         most
     }
 
-    /// The most by which a bucket of `burst` that refills with so many a second is overdrawn; `first` is in it at first.
-    pub(crate) fn overdraws(&self, first: f64, burst: f64, rate: f64) -> f64 {
+    /// The most by which a bucket of `burst` that refills with so many a second is overdrawn; `first` was in it then.
+    pub(crate) fn overdraws(&self, first: (Instant, f64), burst: f64, rate: f64) -> f64 {
         let log = self.sorted();
-        let (mut level, mut last, mut worst) = (first, log[0].0, 0.0_f64);
+        let ((mut last, mut level), mut worst) = (first, 0.0_f64);
         for &(at, units) in &log {
             level = (level + (at - last).as_secs_f64() * rate).min(burst) - units as f64;
             last = at;

@@ -55,6 +55,8 @@ pub(super) struct Leases {
     down: bool,
     /// For good.
     closed: bool,
+    /// So many processes share the limits.
+    processes: u32,
     issued: u64,
     /// Accounts whose leases have changed in this step.
     touched: Vec<u32>,
@@ -73,6 +75,7 @@ impl Leases {
             terms,
             down: false,
             closed: false,
+            processes: 1,
             issued: 0,
             touched: Vec::new(),
             due: BTreeSet::new(),
@@ -93,7 +96,8 @@ impl Leases {
             true => self.terms.caps,
             false => self.terms.rates,
         };
-        let lease = Lease::new(self.issued, without, self.down);
+        let mut lease = Lease::new(self.issued, without, self.down);
+        lease.holders = self.processes;
         Some(Box::new(Leased::new(
             lease,
             self.terms.holding,
@@ -314,11 +318,9 @@ impl Core {
         for id in 0..self.accounts.len() {
             let account = &mut self.accounts[id];
             let rate = account.rate;
-            let Some((shape, _)) = account.shape(now) else {
-                continue;
-            };
             if let Some(leased) = &mut account.lease {
-                leased.lease.outage(now, rate, shape, down);
+                leased.lease.holders = leases.processes;
+                leased.lease.outage(now, rate, down);
                 leases.touch(id as u32);
             }
         }
@@ -326,10 +328,29 @@ impl Core {
         self.reconsider(now, wakes);
     }
 
+    /// So many processes share the limits.
+    pub(crate) fn share_among(&mut self, processes: u32) {
+        if let Some(leases) = &mut self.leases {
+            leases.processes = processes.max(1);
+        }
+    }
+
+    /// Whether something was used while the store was away.
+    pub(crate) fn was_away(&self) -> bool {
+        let mut leases = self.accounts.iter().filter_map(|a| a.lease.as_deref());
+        leases.any(|leased| leased.lease.was_away())
+    }
+
     /// Refusals that the other processes are to hear of.
     pub(crate) fn news(&mut self) -> Vec<Shut> {
         let leases = self.leases.as_mut();
         leases.map_or_else(Vec::new, |leases| std::mem::take(&mut leases.news))
+    }
+
+    /// The models that lanes are for.
+    pub(crate) fn models(&self) -> Vec<Arc<str>> {
+        let models = self.lanes.iter().filter_map(|lane| lane.model.clone());
+        models.collect()
     }
 
     /// Another process was refused.
@@ -381,7 +402,7 @@ impl Core {
             };
             if let Some(leased) = &mut account.lease {
                 let lease = leased.lease.id;
-                let wish = leased.lease.close(now, rate, shape);
+                let wish = leased.lease.close(now, shape);
                 lines.extend(wish.map(|wish| Line {
                     account: id as u32,
                     lease,

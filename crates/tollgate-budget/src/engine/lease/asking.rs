@@ -19,6 +19,8 @@ pub(crate) struct Wish {
     pub(crate) demand: f64,
     /// Used beyond what was bought.
     pub(crate) owed: u64,
+    /// Used while the store was away, and when.
+    pub(crate) away: Vec<(Nanos, u64)>,
     /// Bought, and not used after all: by the date of the chunk.
     pub(crate) refunds: Vec<(i64, u64)>,
     /// The provider's count, and when it counted.
@@ -65,7 +67,7 @@ impl Lease {
     }
 
     pub(super) fn has_news(&self) -> bool {
-        self.owed > 0 || !self.refunds.is_empty()
+        self.owed > 0 || !self.refunds.is_empty() || self.was_away()
     }
 
     /// What somebody lacks. Who has just left may come again, and finds nothing if it is not asked for.
@@ -158,6 +160,7 @@ impl Lease {
             need: if buys { need.saturating_sub(left) } else { 0 },
             demand: self.demand + backlog as f64 / hold,
             owed: std::mem::take(&mut self.owed),
+            away: self.away.take(),
             refunds: std::mem::take(&mut self.refunds),
             seen: self.seen.take(),
             claim: self.claimed,
@@ -198,6 +201,7 @@ impl Lease {
     pub(crate) fn unanswered(&mut self, wish: &Wish) {
         self.asked = false;
         self.owed = self.owed.saturating_add(wish.owed);
+        self.away.put_back(&wish.away);
         if wish.claim > 0 {
             // Nobody has heard it: it differs from whatever there is to claim.
             self.claimed = u64::MAX;

@@ -8,6 +8,7 @@
 //! after that, or not at all, so what is sent in any span was debited in a span that is longer by `hold` and by what ways
 //! to the provider differ; [`Shape`] sets so much of the limit apart.
 mod asking;
+mod away;
 mod chunks;
 mod shape;
 #[cfg(test)]
@@ -16,13 +17,13 @@ mod without;
 
 use std::collections::VecDeque;
 
-use self::chunks::Chunk;
 pub(crate) use self::{
     asking::{Given, Wish},
     chunks::Part,
     shape::{Holding, Shape},
     without::Without,
 };
+use self::{away::Away, chunks::Chunk};
 use super::{
     bucket::Bucket,
     rate::{NEVER, Nanos, Rate},
@@ -48,10 +49,10 @@ pub(crate) struct Lease {
     pub(crate) id: u64,
     without: Without,
     down: bool,
-    /// Instead of the store, while that is down.
-    local: Bucket,
+    /// Instead of the store, while that is down; it begins empty.
+    local: Option<Bucket>,
     /// What was used meanwhile.
-    used_without: u64,
+    away: Away,
     chunks: VecDeque<Chunk>,
     /// Of a cap: what is in hand, what was used, and the period.
     hand: u64,
@@ -90,8 +91,8 @@ impl Lease {
             id,
             without,
             down,
-            local: Bucket::default(),
-            used_without: 0,
+            local: None,
+            away: Away::default(),
             chunks: VecDeque::new(),
             hand: 0,
             spent: 0,
@@ -133,7 +134,7 @@ impl Lease {
     /// Nothing is in hand, nobody waits, and nothing is left to say.
     pub(crate) fn is_idle(&mut self, now: Nanos) -> bool {
         self.expire(now);
-        let quiet = !self.asked && self.owed == 0 && self.refunds.is_empty();
+        let quiet = !self.asked && !self.has_news();
         quiet && self.left() == 0 && self.spent == 0
     }
 
@@ -142,28 +143,14 @@ impl Lease {
         self.roll(shape);
         self.expire(now);
         let units = units.min(shape.capacity(rate));
-        if self.hand >= units {
-            return Hand::At(now);
-        }
-        for chunk in &self.chunks {
-            // Of those that came before, some are gone by then.
-            let at = chunk.usable.max(now);
-            let alive = self.chunks.iter();
-            let alive = alive.filter(|chunk| chunk.usable <= at && chunk.expires > at);
-            let sum = alive.fold(self.hand, |sum, chunk| sum.saturating_add(chunk.left));
-            if sum >= units {
-                return Hand::At(at);
-            }
+        if let Some(at) = self.holds(now, units) {
+            return Hand::At(at);
         }
         if self.down {
             return match self.without {
                 Without::Closed => Hand::Down,
                 Without::Open => Hand::At(now),
-                Without::Share { parts } => {
-                    let rate = Self::share_of(rate, parts, self.holders);
-                    let burst = (rate.amount / 16).max(1);
-                    Hand::At(self.local.fits_at(now, rate, burst, units).max(now))
-                }
+                Without::Share { parts } => Hand::At(self.fits_alone(now, rate, parts, units)),
             };
         }
         self.short = self.short.max(units);
@@ -172,6 +159,21 @@ impl Lease {
             return Hand::Empty(self.back);
         }
         Hand::Unknown
+    }
+
+    /// From when on so many units are in hand.
+    fn holds(&self, now: Nanos, units: u64) -> Option<Nanos> {
+        if self.hand >= units {
+            return Some(now);
+        }
+        let mut dates = self.chunks.iter().map(|chunk| chunk.usable.max(now));
+        dates.find(|&at| {
+            // Of those that came before, some are gone by then.
+            let alive = self.chunks.iter();
+            let alive = alive.filter(|chunk| chunk.usable <= at && chunk.expires > at);
+            let sum = alive.fold(self.hand, |sum, chunk| sum.saturating_add(chunk.left));
+            sum >= units
+        })
     }
 
     /// Uses units that fit, or that go whether they fit or not.
@@ -208,11 +210,7 @@ impl Lease {
         }
         if rest > 0 {
             if self.down {
-                self.used_without = self.used_without.saturating_add(rest);
-                if let Without::Share { parts } = self.without {
-                    let rate = Self::share_of(rate, parts, self.holders);
-                    self.local.take(now, rate, rest);
-                }
+                self.take_alone(now, rate, rest);
             } else {
                 self.owed = self.owed.saturating_add(rest);
             }

@@ -17,43 +17,88 @@ pub(crate) enum Without {
 }
 
 impl Lease {
-    pub(super) fn share_of(rate: Rate, parts: u64, holders: u32) -> Rate {
+    fn share_of(&self, rate: Rate, parts: u64) -> Rate {
         let amount = u128::from(rate.amount) * u128::from(parts) / 1_000_000;
-        let amount = narrow(amount / u128::from(holders.max(1))).max(1);
+        let amount = narrow(amount / u128::from(self.holders.max(1))).max(1);
         Rate { amount, ..rate }
     }
 
+    fn local_burst(share: Rate) -> u64 {
+        (share.amount / 16).max(1)
+    }
+
+    /// What the store would have allowed may be used up by now: it begins empty.
+    fn local(&mut self, now: Nanos, share: Rate) -> &mut Bucket {
+        self.local.get_or_insert_with(|| {
+            let mut local = Bucket::default();
+            local.take(now.max(1), share, Self::local_burst(share));
+            local
+        })
+    }
+
+    /// When so many units fit into the share that is kept here.
+    pub(super) fn fits_alone(&mut self, now: Nanos, rate: Rate, parts: u64, units: u64) -> Nanos {
+        let share = self.share_of(rate, parts);
+        let burst = Self::local_burst(share);
+        let local = self.local(now, share);
+        let at = local.fits_at(now, share, burst, units).max(now);
+        match units.checked_sub(burst) {
+            // Who needs more than the burst saves up for it.
+            Some(more @ 1..) => at.max(local.fills_at(share).saturating_add(share.time_of(more))),
+            _ => at,
+        }
+    }
+
+    /// The share of a window that these units would be used of, if they are not in hand. What was sent before the store
+    /// went away still counts in it.
+    pub(crate) fn share_of_window(
+        &self,
+        now: Nanos,
+        rate: Rate,
+        shape: Shape,
+        units: u64,
+    ) -> Option<Rate> {
+        match (self.without, shape) {
+            (Without::Share { parts }, Shape::Rolling { .. })
+                if self.down && self.holds(now, units).is_none() =>
+            {
+                Some(self.share_of(rate, parts))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn take_alone(&mut self, now: Nanos, rate: Rate, units: u64) {
+        self.away.add(now, rate.period, units);
+        if let Without::Share { parts } = self.without {
+            let share = self.share_of(rate, parts);
+            self.local(now, share).take(now, share, units);
+        }
+    }
+
+    /// Something was used while the store was away, which it has not been told.
+    pub(crate) fn was_away(&self) -> bool {
+        !self.away.is_empty()
+    }
+
     /// The store cannot be reached, or can be again.
-    pub(crate) fn outage(&mut self, now: Nanos, rate: Rate, shape: Shape, down: bool) {
+    pub(crate) fn outage(&mut self, now: Nanos, rate: Rate, down: bool) {
         if self.down == down {
             return;
         }
         self.down = down;
         self.asked = false;
         self.back = 0;
-        match (down, self.without) {
-            // What the store would have allowed may be used up by now: it begins empty.
-            (true, Without::Share { parts }) => {
-                let rate = Self::share_of(rate, parts, self.holders);
-                self.local = Bucket::default();
-                self.local.take(now.max(1), rate, (rate.amount / 16).max(1));
-            }
-            (true, _) => {}
-            (false, _) => {
-                // What was used without it longer ago than one period is forgotten by the provider too.
-                let used = std::mem::take(&mut self.used_without).min(rate.amount);
-                match shape {
-                    Shape::Cap { .. } => {}
-                    _ => self.owed = self.owed.saturating_add(used),
-                }
-            }
+        self.local = None;
+        if let (true, Without::Share { parts }) = (down, self.without) {
+            let share = self.share_of(rate, parts);
+            self.local(now, share);
         }
     }
 
     /// Nothing is bought or spent any more: what is in hand goes back. What is left to tell, if anything.
-    pub(crate) fn close(&mut self, now: Nanos, rate: Rate, shape: Shape) -> Option<Wish> {
+    pub(crate) fn close(&mut self, now: Nanos, shape: Shape) -> Option<Wish> {
         self.roll(shape);
-        self.outage(now, rate, shape, false);
         self.expire(now);
         for chunk in std::mem::take(&mut self.chunks) {
             if self.returns {
@@ -66,6 +111,7 @@ impl Lease {
         (self.without, self.down, self.asked) = (Without::Closed, true, false);
         news.then(|| Wish {
             owed: std::mem::take(&mut self.owed),
+            away: self.away.take(),
             refunds: std::mem::take(&mut self.refunds),
             claim: self.spent,
             ..Wish::default()
@@ -91,7 +137,7 @@ mod tests {
         for (without, then) in cases {
             let mut lease = Lease::new(1, without, false);
             lease.given(1, BUCKET, chunk(10, 2, 7));
-            lease.outage(3, MINUTE, BUCKET, true);
+            lease.outage(3, MINUTE, true);
             assert_eq!(lease.fits(3, MINUTE, BUCKET, 10), Hand::At(3));
             lease.take(3, MINUTE, BUCKET, 10);
             match (lease.fits(3, MINUTE, BUCKET, 1), then) {
