@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use support::{Server, born, budget, send};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tollgate_budget::{Enforcement, Limit};
+use tollgate_budget::{Ask, BudgetStore, Cost, Enforcement, Limit};
+use tollgate_core::extensions::Reason;
 
 fn bucket(requests: u64) -> Limit {
     Limit::requests(requests)
@@ -79,4 +80,64 @@ async fn the_task_ends_with_the_last_handle() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_wait_is_admitted_after_one_visit_where_there_is_room() {
+    let server = Server::start().await;
+    let budget = budget(&server).limit(bucket(6000)).build().await.unwrap();
+    sleep(Duration::from_millis(300)).await; // it begins empty, and fills with 100 a second
+    let now_or_never = || Ask::new(Cost::request()).max_wait(Duration::ZERO);
+    // Without anything in hand, again and again.
+    for _ in 0..2 {
+        let before = budget.store().trips;
+        drop(budget.acquire(now_or_never()).await.unwrap().send());
+        let trips = budget.store().trips - before;
+        assert!(trips <= 2, "{trips}");
+        sleep(Duration::from_millis(300)).await;
+        let trips = budget.store().trips - before;
+        assert!(trips <= 2, "one request alone cost {trips} trips");
+        sleep(Duration::from_millis(1200)).await;
+    }
+    // Where there is none, it hears so at once.
+    let all = futures_util::future::join_all((0..400).map(|_| budget.acquire(now_or_never())));
+    let asked = Instant::now();
+    let heard = all.await;
+    assert!(
+        asked.elapsed() < Duration::from_millis(300),
+        "{:?}",
+        asked.elapsed()
+    );
+    let refused: Vec<_> = heard
+        .iter()
+        .filter_map(|heard| heard.as_ref().err())
+        .collect();
+    assert!((50..395).contains(&refused.len()), "{}", refused.len());
+    assert!(
+        refused
+            .iter()
+            .all(|refused| refused.reason == Reason::WaitTooLong)
+    );
+}
+
+/// How equal they are: 1 if all have the same.
+fn jain(each: &[u64]) -> f64 {
+    let each: Vec<_> = each.iter().map(|&n| n as f64).collect();
+    let sum: f64 = each.iter().sum();
+    sum * sum / (each.len() as f64 * each.iter().map(|n| n * n).sum::<f64>())
+}
+
+#[tokio::test]
+async fn who_asks_first_has_no_more_than_those_who_ask_with_him() {
+    let server = Server::start().await;
+    let make = |_| budget(&server).limit(bucket(4800)).build();
+    let budgets = futures_util::future::join_all((0..8).map(make)).await;
+    let budgets: Vec<_> = budgets.into_iter().map(Result::unwrap).collect();
+    // Ten a second for each.
+    let sends = budgets
+        .iter()
+        .map(|budget| sends_in(budget, Duration::from_millis(3000)));
+    let each = futures_util::future::join_all(sends).await;
+    assert!(each.iter().sum::<u64>() >= 200, "{each:?}");
+    assert!(jain(&each) >= 0.98, "{each:?}");
 }

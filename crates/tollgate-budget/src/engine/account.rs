@@ -214,8 +214,9 @@ impl Account {
 
     /// Nobody holds any of it and all of it is free: it can be forgotten.
     pub(crate) fn is_idle(&mut self, now: Nanos) -> bool {
-        let leased = self.lease.as_deref_mut();
-        let quiet = leased.is_none_or(|leased| leased.lease.is_idle(now));
+        let shape = self.shape(now);
+        let leased = self.lease.as_deref_mut().zip(shape);
+        let quiet = leased.is_none_or(|(leased, (shape, _))| leased.lease.is_idle(now, shape));
         self.holders == 0 && quiet && self.used(now) == 0
     }
 

@@ -145,7 +145,9 @@ impl Core {
         let wait = at.saturating_sub(now);
         let full = self.queue.len() >= self.bounds.queue_len
             || self.queue_bytes.saturating_add(arrival.bytes) > self.bounds.queue_bytes;
+        // It was asked for a moment ago.
         let until = arrival.until.min(now.saturating_add(self.bounds.max_wait));
+        let until = until.max(now);
         if full || at > until {
             let reason = if full {
                 Reason::QueueFull

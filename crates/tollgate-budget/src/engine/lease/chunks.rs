@@ -67,6 +67,20 @@ impl Lease {
         chunks.fold(self.hand, u64::saturating_add)
     }
 
+    /// In hand at that time.
+    pub(super) fn alive(&self, at: Nanos) -> u64 {
+        let chunks = self.chunks.iter();
+        let alive = chunks.filter(|chunk| chunk.usable <= at && chunk.expires > at);
+        alive.fold(self.hand, |sum, chunk| sum.saturating_add(chunk.left))
+    }
+
+    /// The most that is in hand at any one time from now on.
+    pub(super) fn together(&self, now: Nanos) -> u64 {
+        let times = self.chunks.iter().map(|chunk| chunk.usable.max(now));
+        let sums = times.map(|at| self.alive(at));
+        sums.max().unwrap_or(self.hand)
+    }
+
     pub(super) fn put(&mut self, usable: Nanos, expires: Nanos, date: i64, units: u64) {
         let same = |chunk: &&mut Chunk| chunk.date == date && chunk.expires <= expires;
         if let Some(chunk) = self.chunks.iter_mut().find(same) {
@@ -164,5 +178,16 @@ mod tests {
         lease.given(SECOND, BUCKET, Given::default());
         lease.sent(3 * SECOND, &mut part, 5);
         assert_eq!(lease.ask(3 * SECOND, MINUTE, BUCKET, HOLD, 0).owed, 5);
+    }
+
+    #[test]
+    fn what_was_taken_of_two_chunks_goes_back_to_the_first() {
+        let mut lease = lease();
+        lease.given(1, WINDOW, chunk(5, 1, 7));
+        lease.given(1, WINDOW, chunk(5, 2, 8));
+        let part = lease.take(2, MINUTE, WINDOW, 10);
+        lease.back(2 * SECOND, WINDOW, HOLD, part, 6, true);
+        let wish = lease.ask(2 * SECOND, MINUTE, WINDOW, HOLD, 0);
+        assert_eq!(wish.refunds, [(7, 6)]);
     }
 }

@@ -68,13 +68,18 @@ pub(crate) struct Lease {
     /// What is not used goes back.
     returns: bool,
     seen: Option<(u64, Nanos)>,
+    /// What was used since it was measured, in how many requests; then what is used in a second, and by one.
     taken: u64,
+    takes: u64,
     measured: Nanos,
     demand: f64,
+    size: f64,
     used_at: Nanos,
     claimed: u64,
     asked: bool,
     asked_at: Nanos,
+    /// It gave nothing then.
+    bare: bool,
     back: Nanos,
     /// What was needed then: of a cap there may be enough for less.
     back_for: u64,
@@ -105,12 +110,15 @@ impl Lease {
             returns: false,
             seen: None,
             taken: 0,
+            takes: 0,
             measured: 0,
             demand: 0.0,
+            size: 0.0,
             used_at: 0,
             claimed: 0,
             asked: false,
             asked_at: 0,
+            bare: false,
             back: 0,
             back_for: 0,
             needed: 0,
@@ -132,7 +140,8 @@ impl Lease {
     }
 
     /// Nothing is in hand, nobody waits, and nothing is left to say.
-    pub(crate) fn is_idle(&mut self, now: Nanos) -> bool {
+    pub(crate) fn is_idle(&mut self, now: Nanos, shape: Shape) -> bool {
+        self.roll(shape);
         self.expire(now);
         let quiet = !self.asked && !self.has_news();
         quiet && self.left() == 0 && self.spent == 0
@@ -169,10 +178,7 @@ impl Lease {
         let mut dates = self.chunks.iter().map(|chunk| chunk.usable.max(now));
         dates.find(|&at| {
             // Of those that came before, some are gone by then.
-            let alive = self.chunks.iter();
-            let alive = alive.filter(|chunk| chunk.usable <= at && chunk.expires > at);
-            let sum = alive.fold(self.hand, |sum, chunk| sum.saturating_add(chunk.left));
-            sum >= units
+            self.alive(at) >= units
         })
     }
 
@@ -183,6 +189,7 @@ impl Lease {
         // What another one lacks is still to be asked for: he may wait for it where nothing else wakes him.
         self.used_at = now;
         self.taken = self.taken.saturating_add(units);
+        self.takes += 1;
         if let Shape::Cap { ends } = shape {
             self.hand = self.hand.saturating_sub(units);
             self.spent = self.spent.saturating_add(units);
@@ -203,10 +210,11 @@ impl Lease {
             let some = rest.min(chunk.left);
             chunk.left -= some;
             rest -= some;
-            part = Part {
-                date: chunk.date,
-                expires: part.expires.min(chunk.expires),
-            };
+            // Of several, the first: what goes back to a date too early is missing for longer, never too short.
+            if part.date == 0 {
+                part.date = chunk.date;
+            }
+            part.expires = part.expires.min(chunk.expires);
         }
         if rest > 0 {
             if self.down {

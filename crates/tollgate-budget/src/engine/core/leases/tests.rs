@@ -7,7 +7,7 @@ use crate::{
         core::{Arrival, Arrived, Bounds, Heard, tests::arrival},
         rate::MILLI,
     },
-    limit::{Enforcement, Limit},
+    limit::{Enforcement, Limit, Scope},
 };
 
 const VISIT: Nanos = 100 * MILLI;
@@ -44,10 +44,10 @@ fn bucket() -> Core {
     leased(Limit::tokens(6000).per_minute().enforcement(bucket))
 }
 
-/// May not wait at all.
+/// May not wait at all, and was asked for a moment ago.
 fn now_or_never(now: Nanos) -> Arrival {
     Arrival {
-        until: now,
+        until: now - 1,
         ..arrival(10, 1)
     }
 }
@@ -149,4 +149,34 @@ fn the_store_is_asked_also_for_one_who_has_left_before_it_could_be() {
     core.answered(SECOND, &lines[0], Some(given(10, SECOND, 0)), wakes);
     let arrived = core.arrive(SECOND, &now_or_never(SECOND), wakes);
     assert!(matches!(arrived, Arrived::Admitted(_)));
+}
+
+#[test]
+fn who_was_there_yesterday_gives_up_the_place_to_who_comes_today() {
+    let day = 24 * 3600 * SECOND;
+    let cap = Limit::tokens(100).per_calendar_day("UTC");
+    let mut core = leased(cap.scope(Scope::Principal));
+    for (now, users) in [(SECOND, [1, 2]), (day + SECOND, [3, 4])] {
+        let wakes = &mut Vec::new();
+        for user in users {
+            let Arrived::Waiting(ticket) = core.arrive(now, &arrival(10, user), wakes) else {
+                panic!("nobody knows what there is");
+            };
+            core.rings(now);
+            for line in core.lines(now, 10) {
+                let Shape::Cap { ends } = line.shape else {
+                    panic!("a cap");
+                };
+                let given = Given {
+                    units: line.wish.want,
+                    date: ends,
+                    ..Given::default()
+                };
+                core.answered(now, &line, Some(given), wakes);
+            }
+            core.sent(now, ticket, wakes);
+            core.settle(now, ticket, crate::store::Settlement::Keep, wakes);
+        }
+        assert!(core.overflow.is_empty(), "they have places of their own");
+    }
 }
