@@ -169,6 +169,9 @@ pub struct Order {
     pub owed: u64,
     /// Units that were used while the store was away, and how long ago: to be debited for then.
     pub away: Vec<(Duration, u64)>,
+    /// Units of requests that were sent, which the provider has given back. A bucket is fuller by them, as far as it was not
+    /// full at any time since: they are told a [`hold`](Self::hold) later at most.
+    pub freed: u64,
     /// Units that were bought and not used: by [`Grant::date`].
     pub refunds: Vec<(i64, u64)>,
     /// Units that the provider counts as used, and how long ago it counted.
@@ -448,6 +451,7 @@ fn order(memory: &Memory, line: Line, rule: &Rule, key: Option<Arc<str>>) -> Ord
             .iter()
             .map(|&(at, units)| (Duration::from_nanos(now.saturating_sub(at)), units))
             .collect(),
+        freed: wish.freed,
         refunds: wish.refunds.clone(),
         seen: wish
             .seen

@@ -154,11 +154,24 @@ local function bucket(key, sharers, o)
   local per = o.per / o.amt
   local room = o.burst * per
   -- Of a state that is lost nobody knows what was used: all of the burst, when it began.
-  local kept = call('HMGET', key, 't', 'lost')
+  local kept = call('HMGET', key, 't', 'lost', 'least', 'was', 'begun', 'last')
   local full = tonumber(kept[1]) or max(born, tonumber(kept[2]) or 0) + room
   if o.mem then full = max(full, tonumber(o.mem)) end
   if o.seen then full = max(full, now - o.age + o.seen * per - o.span) end
-  full = max(full, now) + o.owed * per
+  full = max(full, now)
+  -- What the provider gives back of requests that were sent fills its bucket to the brim and no further, and did so up to
+  -- a hold ago: no more than lacked at every visit since, less what was in hand then.
+  local lack, times = full - now, 2 * o.hold
+  local least, was = kept[1] and min(tonumber(kept[3]) or 0, lack) or 0, tonumber(kept[4]) or 0
+  local begun = tonumber(kept[5]) or now
+  if now - (tonumber(kept[6]) or now) > times then
+    least, was, begun = lack, lack, now
+  elseif now - begun > times then
+    least, was, begun = lack, least, now
+  end
+  local freed = max(0, min((o.freed or 0) * per, min(least, was) - o.span))
+  least, was = least - freed, was - freed
+  full = full - freed + o.owed * per
   -- What was sent without the server refilled meanwhile, too: it leaves a bucket empty at worst.
   for _, used in ipairs(o.away or {}) do full = max(full, min(full + used[2] * per, now + room)) end
   -- No debt is for ever.
@@ -177,7 +190,8 @@ local function bucket(key, sharers, o)
       wait = max(0, full - room - now)
     end
   end
-  call('HSET', key, 't', string.format('%.3f', full))
+  call('HSET', key, 't', string.format('%.3f', full), 'least', whole(least), 'was', whole(was),
+    'begun', whole(begun), 'last', whole(now))
   call('PEXPIRE', key, max(DAY, ceil((full - now) / 500)))
   return { whole(c), whole(ceil(wait)), whole(ceil(back)), scarce and share or 0, whole(now + ceil(wait)),
     string.format('%.3f', full) }

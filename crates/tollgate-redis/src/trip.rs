@@ -34,6 +34,7 @@ pub(crate) struct Line {
     /// Used without the server: how long ago, and how much.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) away: Vec<(u64, u64)>,
+    freed: u64,
     refunds: Vec<(i64, u64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<u64>,
@@ -95,6 +96,7 @@ impl Line {
             },
             // More than a period's is no use to tell, and would not be forgotten for long.
             owed: up(order.owed.min(order.amount)),
+            freed: order.freed.min(order.amount) / grain,
             away: order
                 .away
                 .iter()
@@ -121,6 +123,7 @@ impl Line {
             need: 0,
             owed: 0,
             away: Vec::new(),
+            freed: 0,
             refunds: Vec::new(),
             seen: None,
             known: false,

@@ -83,6 +83,47 @@ async fn what_one_process_does_not_use_after_all_goes_back_to_the_others() {
     );
 }
 
+/// A bucket of a thousand that fills in two seconds; it begins empty, and 850 of it are shared.
+fn filling(server: &Server) -> RedisBudgetBuilder {
+    let hold = Duration::from_millis(200);
+    let limit = Limit::tokens(1000).per(Duration::from_secs(2)).named("it");
+    budget(server)
+        .hold(hold)
+        .horizon(hold)
+        .limit(limit.enforcement(Enforcement::Bucket { burst: None }))
+}
+
+#[tokio::test]
+async fn what_a_bucket_gets_back_when_it_is_full_is_given_to_nobody() {
+    let server = Server::start().await;
+    let (one, two) = pair(|| filling(&server)).await;
+    sleep(Duration::from_millis(2300)).await;
+    let held = hold(&one, 800).await.unwrap().send();
+    sleep(Duration::from_millis(2300)).await; // it is full again
+    held.settle(Cost::request().tokens(10, 0));
+    let at_once = Duration::from_millis(100);
+    let both = [&one, &two].map(|budget| timeout(at_once, send(budget, 700)));
+    let sent = join_all(both).await;
+    let sent = sent.iter().filter(|sent| sent.is_ok()).count();
+    assert_eq!(sent, 1, "of 1,000 at most 1,000 go at once");
+}
+
+#[tokio::test]
+async fn what_a_bucket_gets_back_while_it_lacks_it_is_there_for_all() {
+    let server = Server::start().await;
+    let (one, two) = pair(|| filling(&server)).await;
+    sleep(Duration::from_millis(2300)).await;
+    let held = hold(&one, 800).await.unwrap().send();
+    sleep(Duration::from_millis(500)).await;
+    // By now 300 are there, and what was given back makes it 700.
+    held.settle(Cost::request().tokens(10, 0));
+    let asked = Instant::now();
+    sleep(Duration::from_millis(50)).await;
+    send(&two, 600).await.unwrap();
+    let took = asked.elapsed();
+    assert!(took < Duration::from_millis(300), "{took:?}");
+}
+
 #[tokio::test]
 async fn what_one_process_uses_beyond_its_reservation_is_missing_to_the_others() {
     let server = Server::start().await;

@@ -176,7 +176,7 @@ impl Account {
 
     /// What it cost has changed.
     fn spent_otherwise(&mut self, now: Nanos, units: u64, take: &Take, sent: bool) {
-        let Some((shape, holding)) = self.shape(now) else {
+        let Some((shape, _)) = self.shape(now) else {
             return;
         };
         if let Some(leased) = &mut self.lease {
@@ -186,7 +186,7 @@ impl Account {
                 Some(more) => lease.owe(shape, take.part, more),
                 None => {
                     let less = take.units - units;
-                    lease.back(now, shape, holding, take.part, less, sent);
+                    lease.back(now, shape, take.part, less, sent);
                 }
             }
         }

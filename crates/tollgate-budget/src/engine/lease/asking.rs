@@ -23,6 +23,8 @@ pub(crate) struct Wish {
     pub(crate) owed: u64,
     /// Used while the store was away, and when.
     pub(crate) away: Vec<(Nanos, u64)>,
+    /// Sent, and given back by the provider to a bucket.
+    pub(crate) freed: u64,
     /// Bought, and not used after all: by the date of the chunk.
     pub(crate) refunds: Vec<(i64, u64)>,
     /// The provider's count, and when it counted.
@@ -89,7 +91,7 @@ impl Lease {
     }
 
     pub(super) fn has_news(&self) -> bool {
-        self.owed > 0 || !self.refunds.is_empty() || self.was_away()
+        self.owed > 0 || self.freed > 0 || !self.refunds.is_empty() || self.was_away()
     }
 
     /// What somebody lacks. Who has just left may come again, and finds nothing if it is not asked for.
@@ -176,27 +178,35 @@ impl Lease {
         let left = self.left();
         let booked = self.chunks.back().is_some_and(|chunk| chunk.usable > now);
         let buys = !booked && now >= self.opens(now, need);
-        // What is in hand may be gone when more is there: what is needed at one time is asked for at one time.
-        let lacks = buys && self.together(now) < need;
+        let together = self.together(now);
+        let lacks = buys && together < need;
+        // Where there is some to wait for, what is in hand is gone by then: what is needed at one time is asked for at one
+        // time.
+        let rest = match (lacks, self.waited) {
+            (false, _) => 0,
+            (true, false) => need - together,
+            (true, true) => need,
+        };
         let forgotten = holding.hold.saturating_mul(FORGOTTEN.0).max(FORGOTTEN.1);
         let want = if !buys {
             0
         } else if lacks && (self.asked_at == 0 || now - self.asked_at >= forgotten) {
             // Others may be about to ask, too, and the store does not know of them yet.
-            need
+            rest
         } else {
-            target.saturating_sub(left)
+            target.saturating_sub(left).max(rest)
         };
         self.needed = need;
         self.asked = true;
         self.asked_at = now;
         self.claimed = self.spent.saturating_add(self.hand);
         Wish {
-            want: want.max(if lacks { need } else { 0 }),
-            need: if lacks { need } else { 0 },
+            want,
+            need: rest,
             demand: self.demand + backlog as f64 / hold,
             owed: std::mem::take(&mut self.owed),
             away: self.away.take(),
+            freed: std::mem::take(&mut self.freed),
             refunds: std::mem::take(&mut self.refunds),
             seen: self.seen.take(),
             claim: self.claimed,
@@ -216,6 +226,7 @@ impl Lease {
         self.share = given.share;
         self.holders = given.holders.max(1);
         self.bare = given.units == 0;
+        self.waited = given.usable.max(given.back) > now;
         if given.units == 0 {
             return;
         }
@@ -351,7 +362,8 @@ mod tests {
     #[test]
     fn what_is_needed_at_one_time_is_bought_at_one_time() {
         let mut lease = lease();
-        lease.given(1, BUCKET, chunk(40, 1, 7));
+        // It was to be waited for.
+        lease.given(0, BUCKET, chunk(40, 1, 7));
         // What is in hand is gone when more is there.
         let (mut now, mut bought) = (SECOND / 2, 0);
         for date in 8..12 {
@@ -383,6 +395,15 @@ mod tests {
         assert_eq!(due, SECOND + 1, "when the last that is booked is there");
         let wish = lease.ask(due, MINUTE, BUCKET, HOLD, 100);
         assert_eq!(wish.need, 100);
+    }
+
+    #[test]
+    fn where_nobody_waits_for_units_only_those_that_lack_are_bought() {
+        let mut lease = lease();
+        lease.given(1, BUCKET, chunk(40, 1, 7));
+        lease.fits(2, MINUTE, BUCKET, 100);
+        let wish = lease.ask(2, MINUTE, BUCKET, HOLD, 100);
+        assert_eq!((wish.need, wish.want), (60, 60));
     }
 
     #[test]

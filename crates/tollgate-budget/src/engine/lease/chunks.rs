@@ -156,10 +156,10 @@ mod tests {
             let mut lease = lease();
             lease.given(1, shape, chunk(10, 2, 7));
             let part = lease.take(2, MINUTE, shape, 10);
-            lease.back(3, shape, HOLD, part, 2, false);
+            lease.back(3, shape, part, 2, false);
             assert_eq!(lease.fits(3, MINUTE, shape, 2), Hand::At(3), "{shape:?}");
             lease.take(3, MINUTE, shape, 2);
-            lease.back(2 * SECOND, shape, HOLD, part, 5, false);
+            lease.back(2 * SECOND, shape, part, 5, false);
             assert_eq!(lease.fits(2 * SECOND, MINUTE, shape, 1), Hand::Unknown);
             assert_eq!(
                 lease.ask(2 * SECOND, MINUTE, shape, HOLD, 0).refunds,
@@ -186,8 +186,28 @@ mod tests {
         lease.given(1, WINDOW, chunk(5, 1, 7));
         lease.given(1, WINDOW, chunk(5, 2, 8));
         let part = lease.take(2, MINUTE, WINDOW, 10);
-        lease.back(2 * SECOND, WINDOW, HOLD, part, 6, true);
+        lease.back(2 * SECOND, WINDOW, part, 6, true);
         let wish = lease.ask(2 * SECOND, MINUTE, WINDOW, HOLD, 0);
         assert_eq!(wish.refunds, [(7, 6)]);
+    }
+
+    #[test]
+    fn what_a_bucket_gets_back_of_a_request_that_was_sent_is_for_the_store_to_give() {
+        let mut lease = lease();
+        lease.given(1, BUCKET, chunk(10, 2, 7));
+        let part = lease.take(2, MINUTE, BUCKET, 10);
+        lease.back(3, BUCKET, part, 9, true);
+        assert_eq!(lease.fits(3, MINUTE, BUCKET, 1), Hand::Unknown);
+        let wish = lease.ask(3, MINUTE, BUCKET, HOLD, 1);
+        assert_eq!((wish.freed, wish.need), (9, 1));
+        // It may have heard it: twice would be too lax.
+        lease.unanswered(&wish);
+        assert_eq!(lease.ask(4, MINUTE, BUCKET, HOLD, 1).freed, 0);
+        // While the store is away, and what was not told before: by the time it is back, the bucket may have been full.
+        lease.back(5, BUCKET, part, 3, true);
+        lease.outage(5, MINUTE, true);
+        lease.back(6, BUCKET, part, 2, true);
+        lease.outage(7, MINUTE, false);
+        assert_eq!(lease.ask(7, MINUTE, BUCKET, HOLD, 0).freed, 0);
     }
 }

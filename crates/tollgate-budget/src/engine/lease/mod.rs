@@ -64,6 +64,8 @@ pub(crate) struct Lease {
     short: u64,
     short_at: Nanos,
     owed: u64,
+    /// What a bucket has got back of requests that were sent.
+    freed: u64,
     refunds: Vec<(i64, u64)>,
     /// What is not used goes back.
     returns: bool,
@@ -80,6 +82,8 @@ pub(crate) struct Lease {
     asked_at: Nanos,
     /// It gave nothing then.
     bare: bool,
+    /// What was asked for last was not there yet.
+    waited: bool,
     back: Nanos,
     /// What was needed then: of a cap there may be enough for less.
     back_for: u64,
@@ -106,6 +110,7 @@ impl Lease {
             short: 0,
             short_at: 0,
             owed: 0,
+            freed: 0,
             refunds: Vec::new(),
             returns: false,
             seen: None,
@@ -119,6 +124,7 @@ impl Lease {
             asked: false,
             asked_at: 0,
             bare: false,
+            waited: false,
             back: 0,
             back_for: 0,
             needed: 0,
@@ -251,15 +257,7 @@ impl Lease {
     }
 
     /// Units were not used after all; `sent`: the provider has counted them, and gives them back.
-    pub(crate) fn back(
-        &mut self,
-        now: Nanos,
-        shape: Shape,
-        holding: Holding,
-        part: Part,
-        units: u64,
-        sent: bool,
-    ) {
+    pub(crate) fn back(&mut self, now: Nanos, shape: Shape, part: Part, units: u64, sent: bool) {
         match shape {
             Shape::Cap { ends } => {
                 if ends == part.date && ends == self.period {
@@ -268,10 +266,12 @@ impl Lease {
                 }
                 return;
             }
-            // It may be used again from now on, as the provider's own bucket may.
+            // The provider's bucket has it back, if it was not full; the store knows that.
             Shape::Bucket { .. } if sent => {
-                let expires = now.saturating_add(holding.hold);
-                self.put(now, expires, part.date, units);
+                // By the time the store is back, the bucket may have been full.
+                if !self.down {
+                    self.freed = self.freed.saturating_add(units);
+                }
                 return;
             }
             _ => {}

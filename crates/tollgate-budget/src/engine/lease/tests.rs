@@ -60,7 +60,7 @@ proptest! {
                 },
                 3 => if let Some((part, units)) = held.pop() {
                     used -= units;
-                    lease.back(now, shape, HOLD, part, units, false);
+                    lease.back(now, shape, part, units, false);
                 },
                 _ => now += time,
             }
@@ -94,7 +94,7 @@ proptest! {
                 },
                 2 => if let Some((part, units)) = held.pop() {
                     used -= units;
-                    lease.back(1, shape, HOLD, part, units, true);
+                    lease.back(1, shape, part, units, true);
                 },
                 // It cost more than was reserved.
                 _ => if let Some((part, _)) = held.last() {

@@ -87,6 +87,8 @@ impl Lease {
             return;
         }
         self.down = down;
+        // By the time it can be told, the bucket may have been full.
+        self.freed = 0;
         self.asked = false;
         self.back = 0;
         self.local = None;
@@ -112,6 +114,7 @@ impl Lease {
         news.then(|| Wish {
             owed: std::mem::take(&mut self.owed),
             away: self.away.take(),
+            freed: std::mem::take(&mut self.freed),
             refunds: std::mem::take(&mut self.refunds),
             claim: self.spent,
             ..Wish::default()
