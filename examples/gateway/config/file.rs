@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) pass_unmetered: Option<bool>,
     pub(super) digest_key_env: Option<Spanned<String>>,
     pub(super) redis: Option<Spanned<String>>,
+    pub(super) redis_env: Option<Spanned<String>>,
     pub(super) redis_name: Option<Spanned<String>>,
     #[serde(default, rename = "target")]
     pub(super) targets: Vec<Spanned<Target>>,

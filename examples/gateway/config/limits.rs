@@ -127,7 +127,11 @@ pub(super) fn together(
         let one = all.clone().build();
         built = Some(one.map_err(|why| ConfigError::at(text, told.span(), why.to_string()))?);
     }
-    let (Some(all), Some(_), None) = (built, &file.sinks.ledger, &file.redis) else {
+    let (Some(all), Some(_), None) = (
+        built,
+        &file.sinks.ledger,
+        file.redis.as_ref().or(file.redis_env.as_ref()),
+    ) else {
         return Ok(());
     };
     for (limit, told) in limits.iter().zip(&file.limits) {

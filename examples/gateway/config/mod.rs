@@ -177,7 +177,7 @@ impl Config {
                 None => at_listen(why),
             });
         }
-        let redis = redis::told(text, file)?;
+        let redis = redis::told(text, file, env)?;
         if file.targets.is_empty() {
             return Err(ConfigError::new("a gateway needs at least one [[target]]"));
         }

@@ -1,6 +1,8 @@
 //! Where limits are shared.
 use std::fmt;
 
+use toml::Spanned;
+
 use super::{ConfigError, file, limits::is_of_somebody};
 
 /// A Redis or Valkey server, and whose limits are shared there. `Debug` shows no address, for it may hold a password.
@@ -32,24 +34,44 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// Reads it.
-pub(super) fn told(text: &str, file: &file::File) -> Result<Option<RedisConfig>, ConfigError> {
-    let Some(url) = &file.redis else {
-        return match &file.redis_name {
-            Some(name) => Err(ConfigError::at(
-                text,
-                name.span(),
-                "`redis_name` needs `redis`, the server",
-            )),
-            None => Ok(None),
-        };
+/// Reads it; `env` reads the environment, where an address with a password belongs.
+pub(super) fn told(
+    text: &str,
+    file: &file::File,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<RedisConfig>, ConfigError> {
+    let wrong = |told: &Spanned<String>, why: &str| Err(ConfigError::at(text, told.span(), why));
+    let (at, url) = match (&file.redis, &file.redis_env) {
+        (Some(_), Some(variable)) => {
+            return wrong(
+                variable,
+                "`redis` and `redis_env` are two words for one server",
+            );
+        }
+        (Some(url), None) => (url, url.get_ref().clone()),
+        (None, Some(variable)) => match env(variable.get_ref()) {
+            Some(url) => (variable, url.trim().to_owned()),
+            None => {
+                let variable_name = variable.get_ref();
+                let why = format!(
+                    "the environment variable {variable_name} is not set; it holds the address of the Redis server"
+                );
+                return wrong(variable, &why);
+            }
+        },
+        (None, None) => {
+            return match &file.redis_name {
+                Some(name) => wrong(name, "`redis_name` needs `redis`, the server"),
+                None => Ok(None),
+            };
+        }
     };
-    let wrong = |why: &str| Err(ConfigError::at(text, url.span(), why));
-    if !["redis://", "unix://"]
+    if !["redis://", "rediss://", "unix://"]
         .iter()
-        .any(|scheme| url.get_ref().starts_with(scheme))
+        .any(|scheme| url.starts_with(scheme))
     {
-        return wrong("the address of a Redis server begins with redis:// or unix://");
+        let why = "the address of a Redis server begins with redis://, rediss:// or unix://";
+        return wrong(at, why);
     }
     // Callers and keys must have one digest in all gateways.
     let own = file.limits.iter().chain(
@@ -67,7 +89,7 @@ pub(super) fn told(text: &str, file: &file::File) -> Result<Option<RedisConfig>,
         .as_ref()
         .map_or("gateway", |name| name.get_ref());
     Ok(Some(RedisConfig {
-        url: url.get_ref().clone(),
+        url,
         name: name.to_owned(),
     }))
 }

@@ -100,6 +100,18 @@ fn what_is_wrong_is_said_in_one_sentence_with_its_line() {
             "line 1: the address of a Redis server begins with",
         ),
         (
+            format!("redis_env = \"NOPE\"\n{TARGET}"),
+            "line 1: the environment variable NOPE is not set; it holds the address",
+        ),
+        (
+            format!("redis_env = \"KEY\"\n{TARGET}"),
+            "line 1: the address of a Redis server begins with",
+        ),
+        (
+            format!("redis = \"redis://x\"\nredis_env = \"KEY\"\n{TARGET}"),
+            "line 2: `redis` and `redis_env` are two words",
+        ),
+        (
             format!("redis_name = \"a\"\n{TARGET}"),
             "line 1: `redis_name` needs `redis`",
         ),

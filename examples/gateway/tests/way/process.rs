@@ -229,7 +229,10 @@ async fn on_sigterm_a_running_stream_ends_whole_and_nobody_new_comes_in() {
 #[tokio::test]
 async fn draining_is_bounded_and_what_is_cut_does_not_look_whole() {
     let hour = sim().reply_tokens(40).pace(Duration::from_secs(3_600));
-    let mut program = Program::start(hour, "drain = \"200ms\"").await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let jsonl = dir.path().join("usage.jsonl");
+    let head = format!("drain = \"200ms\"\nsinks.jsonl = {jsonl:?}");
+    let mut program = Program::start(hour, &head).await;
     let mut body = http1()
         .request(program.post())
         .await
@@ -239,6 +242,8 @@ async fn draining_is_bounded_and_what_is_cut_does_not_look_whole() {
     program.terminate();
     assert!(body.collect().await.is_err(), "it is cut, and says so");
     assert!(program.ended().await.success());
+    let lines = std::fs::read_to_string(&jsonl).expect("lines");
+    assert_eq!(lines.lines().count(), 1, "and it is recorded: {lines}");
 }
 
 #[tokio::test]
