@@ -40,11 +40,18 @@ impl RedisBudget {
 
     /// A budget on the server at this address: `redis://[user:password@]host[:port][/db]`, `unix:///path`, or
     /// `rediss://…` with the feature `rustls`. Redis from 6.2 on, Valkey from 7.2 on.
+    ///
+    /// TLS trusts what this machine trusts, or the certificates in the file that `SSL_CERT_FILE` names. It takes the provider of
+    /// cryptography that the program has installed (`rustls::crypto::ring::default_provider().install_default()`), and
+    /// [`build`](RedisBudgetBuilder::build) refuses where there is none.
     pub fn connect(url: impl Into<String>) -> RedisBudgetBuilder {
         RedisBudgetBuilder::of(url.into())
     }
 
-    /// A budget on the master that these sentinels name.
+    /// A budget on the master that these sentinels name, also after a failover.
+    ///
+    /// `master`: its name (`"mymaster"`), or with what it asks for: `redis://[user:password@]mymaster[/db]`, and `rediss://…` if
+    /// it wants TLS. The password of the sentinels themselves stands in their addresses.
     #[cfg(feature = "sentinel")]
     #[cfg_attr(docsrs, doc(cfg(feature = "sentinel")))]
     pub fn sentinels(

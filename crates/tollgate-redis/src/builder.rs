@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Client, Script};
+use redis::Script;
 use tokio::{sync::mpsc, time::Instant};
 use tollgate_budget::{
     Budget, BudgetBuilder, InvalidLimit, Limit, Scope,
@@ -16,7 +16,7 @@ use tollgate_budget::{
 use tollgate_core::principal::Principal;
 
 use crate::{
-    budget::RedisBudget, driver::Driver, keys::Keys, remembered::Remembered, server::Place,
+    budget::RedisBudget, driver::Driver, keys::Keys, place::Address, remembered::Remembered,
     status::Status,
 };
 
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RedisBudgetBuilder {
-    place: Told,
+    address: Address,
     name: Box<str>,
     prefix: Box<str>,
     settings: BudgetBuilder,
@@ -35,31 +35,10 @@ pub struct RedisBudgetBuilder {
     processes: u32,
 }
 
-enum Told {
-    Url(String),
-    #[cfg(feature = "sentinel")]
-    Sentinels(Vec<String>, String),
-    #[cfg(feature = "cluster")]
-    Cluster(Vec<String>),
-}
-
-/// An address may hold a password.
-impl fmt::Debug for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Url(_) => "Url",
-            #[cfg(feature = "sentinel")]
-            Self::Sentinels(..) => "Sentinels",
-            #[cfg(feature = "cluster")]
-            Self::Cluster(_) => "Cluster",
-        })
-    }
-}
-
 impl RedisBudgetBuilder {
     pub(crate) fn of(url: String) -> Self {
         Self {
-            place: Told::Url(url),
+            address: Address::Url(url),
             name: "default".into(),
             prefix: "tg".into(),
             settings: Budget::builder(),
@@ -74,14 +53,14 @@ impl RedisBudgetBuilder {
     #[cfg(feature = "sentinel")]
     pub(crate) fn of_sentinels(urls: Vec<String>, master: String) -> Self {
         let mut builder = Self::of(String::new());
-        builder.place = Told::Sentinels(urls, master);
+        builder.address = Address::Sentinels(urls, master);
         builder
     }
 
     #[cfg(feature = "cluster")]
     pub(crate) fn of_cluster(urls: Vec<String>) -> Self {
         let mut builder = Self::of(String::new());
-        builder.place = Told::Cluster(urls);
+        builder.address = Address::Cluster(urls);
         builder
     }
 
@@ -208,21 +187,7 @@ impl RedisBudgetBuilder {
                 "units are booked at least as far ahead as they are held",
             ));
         }
-        let place = match self.place {
-            Told::Url(url) => Place::One(Client::open(url).map_err(InvalidStore::address)?),
-            #[cfg(feature = "sentinel")]
-            Told::Sentinels(urls, master) => {
-                use redis::sentinel::{SentinelClient, SentinelServerType};
-                let client = SentinelClient::build(urls, master, None, SentinelServerType::Master);
-                let client = client.map_err(InvalidStore::address)?;
-                Place::Sentinel(Box::new(tokio::sync::Mutex::new(client)))
-            }
-            #[cfg(feature = "cluster")]
-            Told::Cluster(urls) => {
-                let client = redis::cluster::ClusterClient::new(urls);
-                Place::Cluster(client.map_err(InvalidStore::address)?)
-            }
-        };
+        let place = self.address.open()?;
         let (budget, leases) = self.settings.leased(self.terms)?;
         let status = Arc::new(Mutex::new(Status::default()));
         let (closer, closers) = mpsc::channel(4);
@@ -269,7 +234,7 @@ pub struct InvalidStore(Box<str>);
 
 impl InvalidStore {
     /// Without the address, which may hold a password.
-    fn address(error: redis::RedisError) -> Self {
+    pub(crate) fn address(error: redis::RedisError) -> Self {
         Self(format!("the server's address cannot be: {:?}", error.kind()).into())
     }
 }

@@ -21,8 +21,9 @@ use tollgate_core::{clock::wall, principal::Principal};
 
 use crate::{
     keys::{self, Keys},
+    place::Place,
     remembered::Remembered,
-    server::{Link, Place, trouble},
+    server::{Link, trouble},
     status::{Status, TARGET},
     trip::{Answer, Granted, Line, Trip, grain},
 };

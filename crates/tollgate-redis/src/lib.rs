@@ -39,6 +39,7 @@ mod budget;
 mod builder;
 mod driver;
 mod keys;
+mod place;
 mod remembered;
 mod server;
 mod status;

@@ -1,8 +1,6 @@
 //! The connection, and the script on it.
-use std::time::Duration;
-
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, Script,
+    ErrorKind, RedisError, RedisResult, Script,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 
@@ -11,51 +9,11 @@ use crate::{
     trip::{Answer, Trip},
 };
 
-/// Where the server is.
-pub(crate) enum Place {
-    One(Client),
-    #[cfg(feature = "sentinel")]
-    Sentinel(Box<tokio::sync::Mutex<redis::sentinel::SentinelClient>>),
-    #[cfg(feature = "cluster")]
-    Cluster(redis::cluster::ClusterClient),
-}
-
-/// A connection to it.
+/// A connection to the server.
 pub(crate) enum Link {
     One(MultiplexedConnection),
     #[cfg(feature = "cluster")]
     Cluster(redis::cluster_async::ClusterConnection),
-}
-
-impl Place {
-    /// A new connection: nothing is kept of one that has failed, so that a new master is found.
-    pub(crate) async fn link(&self, timeout: Duration) -> RedisResult<Link> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout));
-        match self {
-            Self::One(client) => {
-                let link = client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await?;
-                Ok(Link::One(link))
-            }
-            #[cfg(feature = "sentinel")]
-            Self::Sentinel(client) => {
-                let mut client = client.lock().await;
-                let link = client.get_async_connection_with_config(&config).await?;
-                Ok(Link::One(link))
-            }
-            #[cfg(feature = "cluster")]
-            Self::Cluster(client) => {
-                let config = redis::cluster::ClusterConfig::new()
-                    .set_connection_timeout(timeout)
-                    .set_response_timeout(timeout);
-                let link = client.get_async_connection_with_config(config).await?;
-                Ok(Link::Cluster(link))
-            }
-        }
-    }
 }
 
 impl Link {

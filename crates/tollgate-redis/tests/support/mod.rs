@@ -35,7 +35,13 @@ fn program() -> PathBuf {
     "redis-server".into()
 }
 
-fn start(port: u16, options: &[String]) -> Child {
+pub(crate) fn free() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// The program, with its own libraries if it is unpacked.
+fn command() -> Command {
     let program = program();
     let libraries = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/.installed/redis/usr/lib/x86_64-linux-gnu");
@@ -43,7 +49,20 @@ fn start(port: u16, options: &[String]) -> Child {
     if libraries.exists() {
         command.env("LD_LIBRARY_PATH", libraries);
     }
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.spawn().unwrap_or_else(|why| {
+        let program = command.get_program();
+        panic!("{program:?} does not start ({why}); run `bash tests/install.sh` first")
+    })
+}
+
+fn start(port: u16, options: &[String]) -> Child {
     let port = port.to_string();
+    let mut command = command();
     command
         .args([
             "--port",
@@ -56,16 +75,8 @@ fn start(port: u16, options: &[String]) -> Child {
             "no",
         ])
         .args(["--enable-debug-command", "local", "--dir", "/tmp"])
-        .args(options)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|why| {
-            panic!(
-                "{} does not start ({why}); run `bash tests/install.sh` first",
-                program.display()
-            )
-        })
+        .args(options);
+    spawn(command)
 }
 
 impl Server {
@@ -75,11 +86,7 @@ impl Server {
 
     pub(crate) async fn with(options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free();
         let server = Self {
             child: start(port, &options),
             port,
@@ -87,6 +94,28 @@ impl Server {
         };
         server.ready().await;
         server
+    }
+
+    /// A sentinel that watches this server under the name `acme`.
+    pub(crate) async fn sentinel(&self, folder: &Path) -> Self {
+        let port = free();
+        let file = folder.join("sentinel.conf");
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor acme 127.0.0.1 {master} 1\n\
+             sentinel auth-pass acme secret\nsentinel down-after-milliseconds acme 300\nsentinel failover-timeout acme 3000\n",
+            folder = folder.display(),
+            master = self.port,
+        );
+        std::fs::write(&file, settings).unwrap();
+        let mut command = command();
+        command.arg(file).arg("--sentinel");
+        let sentinel = Self {
+            child: spawn(command),
+            port,
+            options: Vec::new(),
+        };
+        sentinel.ready().await;
+        sentinel
     }
 
     async fn ready(&self) {
@@ -106,7 +135,13 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let secret = self.options.iter().skip_while(|it| *it != "--requirepass");
+        let login = secret.skip(1).next().map(|secret| format!(":{secret}@"));
+        format!(
+            "redis://{}127.0.0.1:{}",
+            login.unwrap_or_default(),
+            self.port
+        )
     }
 
     pub(crate) fn client(&self) -> redis::Client {
