@@ -131,3 +131,52 @@ impl Remembered {
         told.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted() -> Granted {
+        Granted {
+            units: 1,
+            wait: Duration::ZERO,
+            back: Duration::ZERO,
+            share: 0.0,
+            date: 1,
+            mem: "1".into(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_may_have_expired_is_not_missed() {
+        let mut remembered = Remembered::default();
+        remembered.granted("window", &Line::of("r"), &granted(), 1);
+        remembered.granted("cap", &Line::of("c"), &granted(), 1);
+        assert!(remembered.knows("window") && remembered.knows("cap"));
+        assert!(!remembered.knows("another"));
+        tokio::time::advance(SURE).await;
+        assert!(!remembered.knows("window"));
+        assert!(
+            remembered.knows("cap"),
+            "those last longer than their period"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_limits_those_are_kept_that_were_used_last() {
+        let mut remembered = Remembered::default();
+        let name = |limit: usize| format!("limit {limit}");
+        for limit in 0..MOST {
+            remembered.granted(&name(limit), &Line::of("r"), &granted(), 1);
+        }
+        // However often one of them is used.
+        for _ in 0..MOST {
+            remembered.granted("limit 7", &Line::of("r"), &granted(), 1);
+        }
+        remembered.granted("one more", &Line::of("r"), &granted(), 1);
+        let kept = (0..MOST).filter(|&limit| remembered.knows(&name(limit)));
+        assert!(kept.count() >= MOST / 2 - 1);
+        assert!(remembered.knows("limit 7") && remembered.knows("one more"));
+        assert!(!remembered.knows("limit 0"));
+    }
+}

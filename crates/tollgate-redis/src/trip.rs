@@ -133,6 +133,33 @@ impl Line {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(k: &'static str) -> Self {
+        Self {
+            k,
+            amt: 1,
+            per: 1,
+            burst: 1,
+            l: 1,
+            w: 1,
+            span: 1,
+            ends: 1,
+            hold: 1,
+            want: 1,
+            need: 1,
+            dem: 1.0,
+            owed: 0,
+            away: Vec::new(),
+            refunds: Vec::new(),
+            seen: None,
+            age: 0,
+            claim: 1,
+            known: false,
+            mem: None,
+            hist: Vec::new(),
+        }
+    }
+
     pub(crate) fn is_rolling(&self) -> bool {
         self.k == "r"
     }

@@ -297,8 +297,20 @@ async fn users_have_limits_of_their_own_and_no_name_is_on_the_server() {
             .unwrap()
             .send(),
     );
+    // One model is refused; the other process knows it by name.
+    let model = |user: &str| of(user).model("m-canary");
+    drop(two.acquire(model("carol canary")).await.unwrap().send());
+    let charge = one.acquire(model("dave canary")).await.unwrap().send();
+    let refusal = Refusal {
+        what: None,
+        wait: Some(Duration::from_secs(5)),
+    };
+    charge.observe(&Observation::new(&[]).refusal(Some(refusal)));
+    drop(charge);
+    until(SOON, || two.snapshot().gated.is_some()).await;
     let keys: Vec<String> = server.run("KEYS *").await;
-    assert!(keys.len() >= 5);
+    assert!(keys.len() >= 6);
+    assert!(keys.iter().any(|key| key.ends_with(":g")));
     for key in &keys {
         let read = match &*server.run::<String>(&format!("TYPE {key}")).await {
             "zset" => format!("ZRANGE {key} 0 -1"),

@@ -4,12 +4,9 @@ mod support;
 
 use std::{future::Future, time::Duration};
 
-use support::{Server, budget, events::Events, send, until};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, sleep},
-};
-use tollgate_budget::{Enforcement, Limit};
+use support::{Server, budget, events::Events, send, slow_way, until};
+use tokio::time::{Instant, sleep};
+use tollgate_budget::{Enforcement, Limit, Observation, Refusal};
 use tollgate_core::extensions::Reason;
 use tollgate_redis::{Outage, RedisBudget, RedisBudgetBuilder};
 
@@ -287,38 +284,6 @@ async fn a_policy_that_may_evict_the_state_is_warned_of() {
     assert_eq!(events.with("may evict"), 1);
 }
 
-/// Passes bytes on, each way so much later.
-async fn slow_way(port: u16, delay: Duration) -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let near = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let server = tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .unwrap();
-            let (from_client, to_client) = client.into_split();
-            let (from_server, to_server) = server.into_split();
-            tokio::spawn(pass(from_client, to_server, delay));
-            tokio::spawn(pass(from_server, to_client, delay));
-        }
-    });
-    near
-}
-
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    delay: Duration,
-) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        sleep(delay).await;
-        if to.write_all(&buffer[..read]).await.is_err() {
-            break;
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_slow_server_delays_nobody_while_units_are_in_hand() {
     let server = Server::start().await;
@@ -345,4 +310,78 @@ async fn a_slow_server_delays_nobody_while_units_are_in_hand() {
         .count();
     assert!(late <= 2, "{late} of 75: {:?}", waits[75..].iter().max());
     assert_eq!(budget.store().failures, 0);
+}
+
+#[tokio::test]
+async fn a_policy_is_looked_at_also_if_the_server_was_away_at_first() {
+    let mut server = Server::with(&["--maxmemory-policy", "allkeys-lru"]).await;
+    server.kill();
+    let one = budget(&server).limit(limit()).build().await.unwrap();
+    assert_eq!(one.store().maxmemory_policy, None);
+    server.restart().await;
+    until(Duration::from_secs(5), || {
+        one.store().maxmemory_policy.as_deref() == Some("allkeys-lru")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prefix_that_would_scatter_the_keys_is_refused() {
+    let server = Server::start().await;
+    let refused = budget(&server).prefix("a{}b").limit(limit()).build().await;
+    assert!(refused.unwrap_err().to_string().contains("braces"));
+    let refused = budget(&server).processes(0).limit(limit()).build().await;
+    assert!(refused.unwrap_err().to_string().contains("one process"));
+}
+
+#[tokio::test]
+async fn without_its_task_a_budget_refuses_and_nobody_waits() {
+    let server = Server::start().await;
+    let url = server.url();
+    let budget = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let budget = runtime.block_on(async {
+            let made = RedisBudget::connect(url).limit(limit());
+            made.on_outage(Outage::FailClosed).build().await.unwrap()
+        });
+        // The runtime ends, and the task with it.
+        drop(runtime);
+        budget
+    });
+    let budget = tokio::task::spawn_blocking(|| budget.join().unwrap())
+        .await
+        .unwrap();
+    let sent = tokio::time::timeout(Duration::from_secs(2), send(&budget, 1));
+    assert_eq!(sent.await.unwrap().unwrap_err().reason, Reason::StoreDown);
+    assert!(budget.store().down.is_some());
+    assert!(!budget.close().await, "there is nobody to tell the server");
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_over_when_the_server_is_back_shuts_no_gate() {
+    let mut server = Server::start().await;
+    let make = || budget(&server).limit(limit()).build();
+    let (one, two) = tokio::join!(make(), make());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    send(&one, 1).await.unwrap();
+    let charge = support::hold(&one, 1).await.unwrap().send();
+    server.kill();
+    until(Duration::from_secs(7), || one.store().down.is_some()).await;
+    let refusal = Refusal {
+        what: None,
+        wait: Some(Duration::from_secs(1)),
+    };
+    charge.observe(&Observation::new(&[]).refusal(Some(refusal)));
+    drop(charge);
+    sleep(Duration::from_millis(1500)).await;
+    server.restart().await;
+    let up = || one.store().down.is_none() && two.store().down.is_none();
+    until(Duration::from_secs(7), up).await;
+    for _ in 0..100 {
+        assert_eq!(two.snapshot().gated, None);
+        sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep},
+};
 use tollgate_budget::{Ask, BudgetStore, Cost, Reservation};
 use tollgate_core::extensions::Refused;
 use tollgate_redis::{RedisBudget, RedisBudgetBuilder};
@@ -237,5 +240,37 @@ pub(crate) async fn until(most: Duration, mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(began.elapsed() < most, "it is not so after {most:?}");
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Passes bytes on, each way so much later.
+pub(crate) async fn slow_way(port: u16, delay: Duration) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .unwrap();
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(pass(from_client, to_server, delay));
+            tokio::spawn(pass(from_server, to_client, delay));
+        }
+    });
+    near
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    delay: Duration,
+) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        sleep(delay).await;
+        if to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
     }
 }
