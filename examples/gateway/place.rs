@@ -82,6 +82,20 @@ impl Place {
             .ok()
     }
 
+    /// Where a redirect of the target leads, for callers: to the gateway, and not to an origin that is none of theirs.
+    /// What leads out of the target's prefix, or elsewhere, stands as it is.
+    pub fn back(&self, location: &str) -> Option<String> {
+        let there: Uri = location.parse().ok()?;
+        let origin = (there.scheme(), there.authority());
+        if origin != (None, None) && origin != (Some(&self.scheme), Some(&self.authority)) {
+            return None;
+        }
+        let path = there.path_and_query()?.as_str();
+        let rest = path.strip_prefix(&*self.prefix)?;
+        let whole = rest.is_empty() || rest.starts_with(['/', '?']);
+        whole.then(|| format!("/v1{rest}"))
+    }
+
     /// Puts in what the target wants to be shown, over what the caller said.
     pub fn sign(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.headers {
@@ -173,6 +187,24 @@ mod tests {
                 .uri(&asked.parse().unwrap())
                 .unwrap();
             assert_eq!(uri.to_string(), format!("https://api.example.com{there}"));
+        }
+    }
+
+    #[test]
+    fn a_redirect_within_a_target_leads_to_the_gateway() {
+        let place = place("https://api.example.com", "/team/v1");
+        for (location, back) in [
+            (
+                "https://api.example.com/team/v1/files/1?x=1",
+                Some("/v1/files/1?x=1"),
+            ),
+            ("https://api.example.com/team/v10/files", None),
+            ("https://api.example.com/other", None),
+            ("https://storage.example.com/team/v1/files", None),
+            ("http://api.example.com/team/v1/files", None),
+            ("/team/v1/files", Some("/v1/files")),
+        ] {
+            assert_eq!(place.back(location).as_deref(), back, "{location}");
         }
     }
 

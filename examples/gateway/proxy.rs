@@ -219,6 +219,13 @@ async fn call(
         (answer, None)
     });
     headers::for_caller(answered.headers_mut());
+    let location = answered.headers().get(http::header::LOCATION);
+    let location = location.and_then(|location| place.back(location.to_str().ok()?));
+    if let Some(location) = location.and_then(|location| location.try_into().ok()) {
+        answered
+            .headers_mut()
+            .insert(http::header::LOCATION, location);
+    }
     let target = &app.config.targets[at].name;
     answer::tell(
         &mut answered,

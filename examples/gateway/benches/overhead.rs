@@ -55,7 +55,15 @@ async fn listen(app: Router) {
         "listening on http://{}",
         listener.local_addr().expect("an address")
     );
-    serve::serve(listener, app, std::future::pending(), Duration::ZERO).await;
+    let silence = serve::Silence::default();
+    serve::serve(
+        listener,
+        app,
+        std::future::pending(),
+        Duration::ZERO,
+        silence,
+    )
+    .await;
 }
 
 /// The same answer for everybody: a document, or a stream of a hundred events in one packet each.

@@ -95,6 +95,19 @@ async fn errors_about_other_paths_have_the_shape_of_their_dialect_too() {
     assert_eq!(answer.json()["error"]["code"], 403, "{answer:?}");
 }
 
+#[tokio::test]
+async fn a_redirect_of_the_provider_does_not_name_where_it_is() {
+    let moves = sim().on(|incoming| {
+        let host = incoming.headers["host"].to_str().expect("text");
+        let there = format!("http://{host}/v1/files/2");
+        let reply = Reply::ok_json(json!({})).header("location", &there);
+        Fault::Answer(Box::new(reply))
+    });
+    let pair = pair(moves, WIDE).await;
+    let answer = send(&pair, Method::GET, "/v1/files/1", None).await;
+    assert_eq!(answer.said("location"), "/v1/files/2", "{answer:?}");
+}
+
 /// Two targets: `a` of a dialect, under a prefix, and one of OpenAI's.
 async fn two(dialect: &str, prefix: &str) -> Pair {
     pair_with(echo(), |url| {

@@ -142,7 +142,9 @@ async fn a_gateway_that_ends_closes_its_share() {
     assert!(pair.gateway.stop().await);
     for (of, store) in stores {
         let refused = store.acquire(Ask::new(Cost::request())).await;
-        let refused = refused.err().expect("nothing more is admitted");
+        let Err(refused) = refused else {
+            panic!("nothing more is admitted");
+        };
         assert_eq!(refused.reason, Reason::StoreDown, "{of}");
     }
 }
