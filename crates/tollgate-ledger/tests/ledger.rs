@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tollgate_core::{
+    extensions::ServedBy,
     price::{Cost, Pico},
     principal::Principal,
     wire::{
@@ -189,6 +190,29 @@ async fn numbers_that_do_not_fit_are_lower_bounds_and_sums_never_wrap() {
         minutes[0].0,
         UNIX_EPOCH - MINUTE,
         "rounded down before 1970 as well"
+    );
+}
+
+#[tokio::test]
+async fn models_are_told_apart_as_requests_named_them_or_as_a_fallback_moved_them() {
+    let (_directory, path) = place();
+    let ledger = Ledger::open(&path).unwrap();
+    let by = |position| ServedBy::new(position, Some("small".into()), None);
+    for (call, by) in [(1, None), (2, Some(by(0))), (3, Some(by(1)))] {
+        let mut record = served(call, 0);
+        record.model_served = Some("small-2026-01-01".into());
+        record.served_by = by;
+        ledger.record(&record);
+    }
+    flushed(&ledger).await;
+    let reader = ledger.reader().unwrap();
+    let asked = reader.sums_by(By::Asked, &Select::calls()).unwrap();
+    let asked = asked
+        .iter()
+        .map(|(model, sums)| (model.as_deref(), sums.records));
+    assert_eq!(
+        asked.collect::<Vec<_>>(),
+        [(Some("gpt-5"), 2), (Some("small-2026-01-01"), 1)]
     );
 }
 

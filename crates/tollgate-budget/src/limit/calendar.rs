@@ -202,7 +202,8 @@ impl Plan {
         let mut begin = wall.saturating_sub(DAY.saturating_mul(days.saturating_add(2)));
         loop {
             match self.next(begin) {
-                next if next > wall => return begin,
+                // Beyond the last date there is none that is later.
+                next if next > wall || next <= begin => return begin,
                 next => begin = next,
             }
         }
@@ -389,6 +390,9 @@ mod tests {
             let plan = calendar.plan().unwrap();
             for wall in [Wall::MIN, -1, 0, Wall::MAX - 1] {
                 assert!(plan.next(wall) > wall, "{wall}");
+            }
+            for wall in [Wall::MIN, -1, 0, Wall::MAX - 1, Wall::MAX] {
+                assert!(plan.began(wall, calendar.days()) <= wall, "{wall}");
             }
         }
     }
