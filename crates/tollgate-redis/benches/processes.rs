@@ -284,15 +284,16 @@ async fn happen(what: Happens, client: &redis::Client, workers: &mut [Ended]) {
     }
 }
 
-/// How far the provider's count was overrun, in requests: a bucket whose burst is spent at first, or a window.
-fn overrun(log: &[u64], scenario: &Scenario) -> f64 {
+/// How far the provider's count was overrun, in requests: a bucket whose burst was spent when the budget's state was
+/// born, or a window.
+fn overrun(log: &[u64], scenario: &Scenario, born: u64) -> f64 {
     let all = scenario.rate * scenario.period;
     if scenario.bucket {
         // What is set apart is there from the first.
         let (mut level, mut worst) = ((scenario.hold + SPREAD) * scenario.rate, 0.0_f64);
-        let mut last = log.first().copied().unwrap_or(0);
+        let mut last = born;
         for &at in log {
-            level = (level + (at - last) as f64 / 1e6 * scenario.rate).min(all) - 1.0;
+            level = (level + at.saturating_sub(last) as f64 / 1e6 * scenario.rate).min(all) - 1.0;
             last = at;
             worst = worst.max(-level);
         }
@@ -306,6 +307,16 @@ fn overrun(log: &[u64], scenario: &Scenario) -> f64 {
         most = most.max(index + 1 - from);
     }
     (most as f64 - all).max(0.0)
+}
+
+/// When the budget's state was born.
+async fn born(client: &redis::Client) -> u64 {
+    let mut link = client.get_multiplexed_async_connection().await.unwrap();
+    let mut keys = redis::cmd("KEYS");
+    let keys: Vec<String> = keys.arg("*}:m").query_async(&mut link).await.unwrap();
+    let mut born = redis::cmd("HGET");
+    let born = born.arg(&keys[0]).arg("born");
+    born.query_async(&mut link).await.unwrap()
 }
 
 async fn run(scenario: Scenario) {
@@ -332,7 +343,9 @@ async fn run(scenario: Scenario) {
     while client.get_multiplexed_async_connection().await.is_err() {
         sleep(Duration::from_millis(10)).await;
     }
-    let begin = micros() + 1_000_000;
+    // Nothing is granted of a new state until others have had the time to tell: `build` waits so long.
+    let early = 1.7 + f64::max(3.0, 1.5 * scenario.hold);
+    let begin = micros() + (early * 1e6) as u64;
     let settled = begin + SETTLES.as_micros() as u64;
     let mut workers: Vec<_> = (0..scenario.processes)
         .map(|index| {
@@ -358,7 +371,8 @@ async fn run(scenario: Scenario) {
             std::thread::spawn(move || std::io::read_to_string(out).unwrap())
         })
         .collect();
-    sleep(Duration::from_secs_f64(1.0 + scenario.seconds / 2.0)).await;
+    sleep(Duration::from_secs_f64(early + scenario.seconds / 2.0)).await;
+    let born = born(&client).await;
     happen(scenario.happens, &client, &mut workers).await;
     let told: Vec<String> = readers
         .into_iter()
@@ -431,7 +445,7 @@ async fn run(scenario: Scenario) {
         } else {
             String::new()
         },
-        overrun(&log, &scenario),
+        overrun(&log, &scenario, born),
     );
     if failures > 0 {
         println!("({}: {failures} visits failed)", scenario.name);
