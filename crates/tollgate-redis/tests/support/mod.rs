@@ -138,8 +138,8 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        let secret = self.options.iter().skip_while(|it| *it != "--requirepass");
-        let login = secret.skip(1).next().map(|secret| format!(":{secret}@"));
+        let mut secret = self.options.iter().skip_while(|it| *it != "--requirepass");
+        let login = secret.nth(1).map(|secret| format!(":{secret}@"));
         format!(
             "redis://{}127.0.0.1:{}",
             login.unwrap_or_default(),
