@@ -378,6 +378,18 @@ async fn run(scenario: Scenario) {
         .into_iter()
         .map(|reader| reader.join().unwrap())
         .collect();
+    // Without the first second and, of a window, without the first window, which nobody remembers.
+    let skip = if scenario.bucket {
+        scenario.seconds / 6.0
+    } else {
+        scenario.period + scenario.hold + 0.1
+    };
+    let measured = if scenario.bucket {
+        scenario.seconds - skip
+    } else {
+        20.0_f64.min(scenario.seconds - skip)
+    };
+    let (from, to) = ((skip * 1e6) as u64, ((skip + measured) * 1e6) as u64);
     let (mut log, mut waits, mut trips, mut failures) = (Vec::new(), Vec::new(), 0, 0);
     let mut each = Vec::new();
     for text in &told {
@@ -395,7 +407,10 @@ async fn run(scenario: Scenario) {
                         if at >= settled {
                             waits.push(wait);
                         }
-                        sent += 1.0;
+                        // Whoever comes first takes what has gathered before.
+                        if (begin + from..begin + to).contains(&at) {
+                            sent += 1.0;
+                        }
                     }
                 }
             }
@@ -404,18 +419,6 @@ async fn run(scenario: Scenario) {
     }
     log.sort_unstable();
     waits.sort_unstable();
-    // Without the first second and, of a window, without the first window, which nobody remembers.
-    let skip = if scenario.bucket {
-        scenario.seconds / 6.0
-    } else {
-        scenario.period + scenario.hold + 0.1
-    };
-    let measured = if scenario.bucket {
-        scenario.seconds - skip
-    } else {
-        20.0_f64.min(scenario.seconds - skip)
-    };
-    let (from, to) = ((skip * 1e6) as u64, ((skip + measured) * 1e6) as u64);
     let counted = log
         .iter()
         .filter(|&&at| (begin + from..begin + to).contains(&at))
