@@ -149,6 +149,7 @@ impl Line {
             need: 1,
             dem: 1.0,
             owed: 0,
+            freed: 0,
             away: Vec::new(),
             refunds: Vec::new(),
             seen: None,
