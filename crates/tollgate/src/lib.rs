@@ -107,6 +107,7 @@
 //! | `metrics` | no | [`usage::MetricsRecorder`]: records as metrics, through the `metrics` facade |
 //! | `ledger` | no | [`Ledger`]: usage records in SQLite; needs Rust 1.89 and a C compiler |
 //! | `redis` | no | [`RedisBudget`]: limits that many processes share, on Redis or Valkey |
+//! | `redis-rustls` | no | the same over TLS, `rediss://`, by rustls; the program chooses its crypto provider |
 //! | `prices` | no | [`price::PriceTable::shipped`]: prices of the usual models, with their date |
 //! | `tower` | no | [`retry::TowerBackoff`], [`retry::RetryBudget::tower`]: tower's own back-offs and budgets |
 //! | `backoff` | no | [`retry::BackoffPolicy`]: the policies of the `backoff` crate, which is unmaintained |
