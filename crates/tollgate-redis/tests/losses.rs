@@ -98,7 +98,7 @@ async fn a_new_process_that_sees_a_flush_first_waits_for_the_others() {
     let one = window(&server).build().await.unwrap();
     unused(&server).await;
     let log = Log::default();
-    sends_so_many(&one, &log, 480).await;
+    sends_so_many(&one, &log, 492).await;
     server.run::<String>("FLUSHALL").await;
     let two = window(&server).build().await.unwrap();
     sends(&two, &log, Duration::from_millis(2500)).await;
