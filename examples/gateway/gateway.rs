@@ -155,6 +155,8 @@ impl Gateway {
             // A second gateway of the same process has the same key, or none.
             let _ = tollgate::principal::Principal::set_key(key);
         }
+        // For TLS to a Redis server. A program that has chosen another keeps it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let measures = Measures::install();
         let sinks = Sinks::open(&config)?;
         let stacks = Stacks::new(&config, &proxies, sinks).await?;

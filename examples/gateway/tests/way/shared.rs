@@ -11,7 +11,10 @@ use tollgate::{
     extensions::Reason,
 };
 
-use crate::common::{Pair, pair_with, sim};
+use tokio::io::AsyncReadExt as _;
+use tollgate_gateway::{Config, Gateway, client::Proxies};
+
+use crate::common::{Pair, WIDE, pair_with, sim};
 
 struct Redis(Child);
 
@@ -102,6 +105,31 @@ async fn two_gateways_on_one_server_allow_no_more_than_one_would() {
         page.contains("Shared limits") && page.contains("<td>reached</td>"),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn the_server_may_be_named_by_the_environment_and_spoken_to_over_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    listener.set_nonblocking(true).expect("a socket");
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+    let first = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        let mut first = [0];
+        socket.read_exact(&mut first).await.expect("a byte");
+        first[0]
+    });
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nredis_env = \"REDIS\"\n[[target]]\nname = \"sim\"\norigin = \"http://127.0.0.1:1\"\n{WIDE}"
+    );
+    let env = |name: &str| (name == "REDIS").then(|| format!("rediss://:word@{addr}"));
+    let config = Config::parse(&text, &env).expect("a configuration");
+    assert!(!format!("{config:?}").contains("word"));
+    let start = tokio::spawn(Gateway::start_behind(config, Proxies::none()));
+    let hello = tokio::time::timeout(Duration::from_secs(20), first).await;
+    let hello = hello.expect("it comes in time").expect("a byte");
+    assert_eq!(hello, 0x16, "as TLS says it");
+    start.abort();
 }
 
 #[tokio::test]
