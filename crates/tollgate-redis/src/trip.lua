@@ -39,14 +39,15 @@ if before then
   now = max(now, before + 1)
 end
 
--- The state. Whoever has seen a later one than this starts a new epoch, and all tell what they remember. Until they
--- have had the time to, nothing is granted; a bucket loses nothing by it, for it fills meanwhile. What has no state counts
--- as used when the budget was born.
+-- The state. Whoever has seen a later one than this starts a new epoch, and so does who finds another server: its state may be
+-- older, and once anybody has written to it nothing shows since when. Then all tell what they remember. Until they have
+-- had the time to, nothing is granted; a bucket loses nothing by it, for it fills meanwhile. What has no state counts as
+-- used when the budget was born.
 local seen = tonumber(call('ZSCORE', KEYS[3], q.h) or nil)
 local lost = false
 if not e then
   e, born, since, lost = max(q.e + 1, raw), now, 0, true
-elseif q.e > e or (q.e == e and q.t > 0 and (not seen or seen < q.t)) then
+elseif moved or q.e > e or (q.e == e and q.t > 0 and (not seen or seen < q.t)) then
   e, born, since, lost = max(q.e, e) + 1, max(born, before), before, true
 elseif q.e == e then
   for i, o in ipairs(q.o) do
@@ -59,8 +60,7 @@ elseif q.e == e then
   end
   if lost then e, since = e + 1, now end
 end
--- It may be an older state of which nobody has told yet.
-if lost or moved then quiet = max(quiet, now + q.quiet) end
+if lost then quiet = max(quiet, now + q.quiet) end
 -- Who has sent without the server tells it. So may others have who were here before him and are not back yet.
 if q.away then
   local first, last = q.t - ALIVE, now - q.quiet
