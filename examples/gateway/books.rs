@@ -67,6 +67,7 @@ impl Books {
                     .name(format!("{}: {whose}", redis.name()))
                     .limits(limits.iter().cloned())
                     .settings(settings)
+                    .timeout(redis.timeout())
                     .build()
                     .await;
                 shared.map(Self::Shared).map_err(|why| wrong(&why))

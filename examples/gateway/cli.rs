@@ -91,7 +91,7 @@ async fn run(args: Args) -> Result<(), String> {
     say(&format!("status page on http://{}/", gateway.admin_addr()))?;
     if simulator.is_some() {
         say(&format!(
-            "a simulated provider answers; try: curl http://{}/v1/chat/completions -d '{{\"model\":\"gpt-5-mini\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}'",
+            "a simulated provider answers; try: curl http://{}/v1/chat/completions -H 'content-type: application/json' -d '{{\"model\":\"gpt-5-mini\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}'",
             gateway.addr()
         ))?;
     }

@@ -51,6 +51,8 @@ pub struct App {
     pub(crate) chains: Vec<ChainConfig>,
     pub(crate) stacks: Stacks,
     pub(crate) room: Room,
+    /// Some limit is one of certain models.
+    pub(crate) by_model: bool,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) refusals: Refusals,
     pub(crate) measures: Measures,
@@ -171,6 +173,7 @@ impl Gateway {
             chains: config.chains.clone(),
             stacks,
             room: Room::new(&config),
+            by_model: config.any_by_model(),
             requests: Arc::new(Semaphore::new(config.max_requests)),
             refusals: Refusals::default(),
             measures,

@@ -42,7 +42,8 @@ impl Room {
     /// one, and `request_total` for all of it.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let units = usize::try_from(config.max_buffered / UNIT as u64).unwrap_or(usize::MAX);
+        let units =
+            usize::try_from(config.max_buffered.div_ceil(UNIT as u64)).unwrap_or(usize::MAX);
         let units = units.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             most: config.max_body,
@@ -189,6 +190,12 @@ mod tests {
         assert_eq!(room.read(two()).await.unwrap_err(), NotRead::Full);
         drop(held);
         assert!(room.read(two()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_body_of_all_that_may_be_held_is_read() {
+        let body = Body::from(vec![b'x'; 1_500]);
+        assert!(room(1_500, 1_500).read(body).await.is_ok());
     }
 
     #[tokio::test]

@@ -124,28 +124,24 @@ pub(crate) fn key_in(pair: &str) -> Option<&str> {
     (plain == "key").then_some(value)
 }
 
-/// Whether a path stays where it is put, and says plainly what it is: without segments that lead upwards, coded or not,
-/// and without letters that need no code. Servers decode those before they look where a request goes; limits and chains
-/// here do not.
+/// Whether a path stays where it is put, and says plainly what it is: without segments that lead upwards, or are empty,
+/// and without coded letters that need no code or divide a path. Servers decode those, and leave out empty segments,
+/// before they look where a request goes; limits and chains here do not.
 pub fn stays(path: &str) -> bool {
     let coded = |at: usize| {
         let code = path.get(at + 1..at + 3)?;
         let byte = u8::from_str_radix(code, 16).ok()?;
-        Some(byte.is_ascii_alphanumeric() || b"-._~;".contains(&byte))
+        Some(byte.is_ascii_alphanumeric() || b"-._~;/\\%".contains(&byte))
     };
     let plain = path
         .match_indices('%')
         .all(|(at, _)| coded(at) == Some(false));
+    // One slash at the end means nothing, here as there.
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
     plain
-        && !path.contains(';')
-        && !path.split(['/', '\\']).any(|segment| {
-            let plain = segment
-                .to_ascii_lowercase()
-                .replace("%2e", ".")
-                .replace("%2f", "/")
-                .replace("%5c", "/");
-            plain.split('/').any(|part| part == "." || part == "..")
-        })
+        && !path.contains([';', '\\'])
+        && !path.split('/').any(|part| ["", ".", ".."].contains(&part))
 }
 
 #[cfg(test)]
@@ -222,6 +218,12 @@ mod tests {
             "/v1/a%3bb",
             "/v1/a%",
             "/v1/a%zz",
+            "/v1/chat%2Fcompletions",
+            "/v1/chat%5ccompletions",
+            "/v1/chat%252fcompletions",
+            "/v1/chat//completions",
+            "//v1/chat/completions",
+            "/v1/chat/completions//",
         ] {
             assert!(!stays(bad), "{bad}");
         }
@@ -230,6 +232,8 @@ mod tests {
             "/v1/models/a%20b%C3%A9",
             "/v1/files/file-..x",
             "/v1/a..b/c",
+            "/v1/chat/completions/",
+            "/v1/models/a%20b:generateContent",
         ] {
             assert!(stays(good), "{good}");
         }

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{body::Body, extract::State};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::{Frame, SizeHint};
 use pin_project::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
@@ -98,6 +98,26 @@ fn unmetered(method: &Method, uri: &Uri, endpoint: Endpoint) -> bool {
         && !uri.path().trim_end_matches('/').ends_with("/cancel")
 }
 
+/// Whether limits and chains can read a request of such a type: JSON, or a form where the provider takes one. A provider
+/// may take JSON under another name, and then no limit would have seen what it asks for.
+fn is_read(endpoint: Endpoint, headers: &HeaderMap) -> bool {
+    let has = |kind: &[u8], word: &[u8]| {
+        let mut words = kind.windows(word.len());
+        words.any(|part| part.eq_ignore_ascii_case(word))
+    };
+    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+    kinds.all(|kind| {
+        // What stands behind the semicolon is anything, a boundary for one.
+        let kind = kind.as_bytes().split(|byte| *byte == b';').next();
+        let kind = kind.unwrap_or_default();
+        match endpoint {
+            Endpoint::Other | Endpoint::Deferred => true,
+            Endpoint::Images | Endpoint::Transcriptions if has(kind, b"multipart/") => true,
+            _ => has(kind, b"json"),
+        }
+    })
+}
+
 async fn call(
     app: &App,
     request: Request<Body>,
@@ -128,13 +148,20 @@ async fn call(
             "The path must not lead upwards, nor hide what it is",
         ));
     }
-    let coded = parts.headers.get(http::header::CONTENT_ENCODING);
-    if coded.is_some_and(|coding| coding != "identity") {
+    let mut codings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         // Neither limits nor chains could read it.
         return Err(Own::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_encoding",
             "This gateway takes requests without a content-encoding",
+        ));
+    }
+    if !is_read(asked.endpoint, &parts.headers) {
+        return Err(Own::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_type",
+            "This gateway reads what such a request asks for: its content-type must be application/json",
         ));
     }
     if !app.config.pass_unmetered && unmetered(&parts.method, &parts.uri, asked.endpoint) {
@@ -156,6 +183,13 @@ async fn call(
 
     let facts = RequestFacts::read(&parts.method, &parts.uri, &parts.headers, &body);
     note.model = facts.model.clone();
+    if app.by_model && facts.endpoint.generates() && facts.model.is_none() {
+        return Err(Own::new(
+            StatusCode::BAD_REQUEST,
+            "no_model",
+            "This gateway has limits of models, and cannot read which model the request names",
+        ));
+    }
     let chain = (parts.method == Method::POST)
         .then(|| app.chain(facts.endpoint, dialect, facts.model.as_deref()))
         .flatten();
@@ -219,12 +253,10 @@ async fn call(
         (answer, None)
     });
     headers::for_caller(answered.headers_mut());
-    let location = answered.headers().get(http::header::LOCATION);
+    let location = answered.headers().get(header::LOCATION);
     let location = location.and_then(|location| place.back(location.to_str().ok()?));
     if let Some(location) = location.and_then(|location| location.try_into().ok()) {
-        answered
-            .headers_mut()
-            .insert(http::header::LOCATION, location);
+        answered.headers_mut().insert(header::LOCATION, location);
     }
     let target = &app.config.targets[at].name;
     answer::tell(

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) redis: Option<Spanned<String>>,
     pub(super) redis_env: Option<Spanned<String>>,
     pub(super) redis_name: Option<Spanned<String>>,
+    pub(super) redis_timeout: Option<Spanned<String>>,
     #[serde(default, rename = "target")]
     pub(super) targets: Vec<Spanned<Target>>,
     #[serde(default, rename = "chain")]

@@ -156,13 +156,12 @@ pub(super) fn is_of_somebody(limit: &file::Limit) -> bool {
     matches!(scope, Some("principal" | "tenant" | "tag" | "credential"))
 }
 
-/// Whether a limit is there that is got round by whatever is not metered: one of ours, of tokens or money. A rate of
+/// Whether a limit is there that is got round by whatever is not metered: one of ours, of tokens, images or money. A rate of
 /// tokens at a target is the provider's, who counts such work elsewhere.
 pub(super) fn any_meters(file: &file::File) -> bool {
     let tokens = |limit: &file::Limit| {
-        [limit.tokens, limit.input_tokens, limit.output_tokens]
-            .iter()
-            .any(Option::is_some)
+        let counts = [limit.tokens, limit.input_tokens, limit.output_tokens];
+        counts.iter().chain([&limit.images]).any(Option::is_some)
     };
     let own = (file.limits.iter().map(Spanned::get_ref))
         .any(|limit| limit.dollars.is_some() || tokens(limit));

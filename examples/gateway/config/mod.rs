@@ -247,7 +247,9 @@ impl Config {
                 told => told.as_ref().map_or(4_096, |told| *told.get_ref() as usize),
             },
             drain_delay: match &file.drain_delay {
-                Some(told) if told.get_ref() == "0s" => Duration::ZERO,
+                Some(told) if time::parse_any(told.get_ref()) == Ok(Duration::ZERO) => {
+                    Duration::ZERO
+                }
                 // Who asks this machine alone needs no time to hear of it.
                 told => or(told, if listen.ip().is_loopback() { 0 } else { 5 })?,
             },
@@ -283,6 +285,13 @@ impl Config {
             request_total: or(&file.timeouts.request_total, 600)?,
             queue: or(&file.timeouts.queue, 90)?,
         })
+    }
+
+    /// Whether some limit is one of certain models: who hides the model's name gets round it.
+    pub(crate) fn any_by_model(&self) -> bool {
+        let theirs = self.targets.iter().flat_map(|target| &target.limits);
+        let mut all = self.limits.iter().chain(theirs);
+        all.any(|limit| !limit.concerns(None))
     }
 
     /// A limit of money needs prices, and all limits must go together.

@@ -1,15 +1,16 @@
 //! Where limits are shared.
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use toml::Spanned;
 
-use super::{ConfigError, file, limits::is_of_somebody};
+use super::{ConfigError, file, limits::is_of_somebody, time};
 
 /// A Redis or Valkey server, and whose limits are shared there. `Debug` shows no address, for it may hold a password.
 #[derive(Clone)]
 pub struct RedisConfig {
     url: String,
     name: String,
+    timeout: Duration,
 }
 
 impl RedisConfig {
@@ -23,6 +24,12 @@ impl RedisConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How long a visit to the server may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 
@@ -60,9 +67,10 @@ pub(super) fn told(
             }
         },
         (None, None) => {
-            return match &file.redis_name {
-                Some(name) => wrong(name, "`redis_name` needs `redis`, the server"),
-                None => Ok(None),
+            return match (&file.redis_name, &file.redis_timeout) {
+                (Some(name), _) => wrong(name, "`redis_name` needs `redis`, the server"),
+                (_, Some(time)) => wrong(time, "`redis_timeout` needs `redis`, the server"),
+                _ => Ok(None),
             };
         }
     };
@@ -73,13 +81,27 @@ pub(super) fn told(
         let why = "the address of a Redis server begins with redis://, rediss:// or unix://";
         return wrong(at, why);
     }
+    let theirs = (file.targets.iter()).flat_map(|target| &target.get_ref().limits);
+    let all = file.limits.iter().chain(theirs);
+    if all.clone().next().is_none() {
+        let why = "limits are shared on a Redis server, and there are none: write them down, as what is learned is not shared";
+        return wrong(at, why);
+    }
+    let timeout = match &file.redis_timeout {
+        None => Duration::from_millis(100),
+        Some(told) => match time::parse(told.get_ref()) {
+            Ok(time) if time <= Duration::from_secs(10) => time,
+            Ok(_) => {
+                return wrong(
+                    told,
+                    "a visit to the Redis server may take from 1 ms to 10 s",
+                );
+            }
+            Err(why) => return wrong(told, &why),
+        },
+    };
     // Callers and keys must have one digest in all gateways.
-    let own = file.limits.iter().chain(
-        file.targets
-            .iter()
-            .flat_map(|target| &target.get_ref().limits),
-    );
-    let mut own = own.filter(|limit| is_of_somebody(limit.get_ref()));
+    let mut own = all.filter(|limit| is_of_somebody(limit.get_ref()));
     if let (Some(limit), None) = (own.next(), &file.digest_key_env) {
         let why = "a limit of this scope is shared through Redis only with `digest_key_env`, the same in all gateways";
         return Err(ConfigError::at(text, limit.span(), why));
@@ -91,5 +113,6 @@ pub(super) fn told(
     Ok(Some(RedisConfig {
         url,
         name: name.to_owned(),
+        timeout,
     }))
 }

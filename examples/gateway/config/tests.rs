@@ -39,6 +39,20 @@ fn what_is_wrong_is_said_in_one_sentence_with_its_line() {
             "line 1: `listen` and `admin_listen` must differ",
         ),
         (
+            format!("redis = \"redis://x\"\n{TARGET}"),
+            "line 1: limits are shared on a Redis server, and there are none",
+        ),
+        (
+            format!("redis_timeout = \"1s\"\n{TARGET}"),
+            "line 1: `redis_timeout` needs `redis`, the server",
+        ),
+        (
+            format!(
+                "redis = \"redis://x\"\nredis_timeout = \"11s\"\n{TARGET}limits = [{{ requests = 1, per = \"second\" }}]"
+            ),
+            "line 2: a visit to the Redis server may take from 1 ms to 10 s",
+        ),
+        (
             format!("{TARGET}[retry]\nattempts = 0"),
             "line 5: attempts must be above zero",
         ),

@@ -1,8 +1,16 @@
 //! Spans of time as people write them: `500ms`, `30s`, `5m`, `1h`.
 use std::time::Duration;
 
-/// A number and a unit.
+/// A number and a unit, above zero.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    match parse_any(text) {
+        Ok(Duration::ZERO) => Err(format!("{text:?} must be above zero")),
+        parsed => parsed,
+    }
+}
+
+/// A number and a unit; the number may be zero.
+pub(super) fn parse_any(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time such as \"500ms\", \"30s\", \"5m\" or \"1h\"");
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);
@@ -15,12 +23,10 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    match number.checked_mul(millis) {
-        Some(0) | None => Err(format!(
-            "{text:?} must be above zero and below a million years"
-        )),
-        Some(millis) => Ok(Duration::from_millis(millis)),
-    }
+    let millis = number.checked_mul(millis);
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} must be below a million years"))
 }
 
 /// The period of a limit: a time, or `second`, `minute`, `hour`, `day`.
@@ -67,6 +73,7 @@ mod tests {
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse_any("0ms"), Ok(Duration::ZERO));
         assert_eq!(period("minute"), Ok(Duration::from_secs(60)));
         assert!(period("fortnight").is_err());
     }

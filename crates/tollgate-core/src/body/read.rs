@@ -31,8 +31,9 @@ use crate::wire::prompt::{Endpoint, Facts, RequestFacts, endpoint};
 pub fn readable<B: Body>(request: &Request<B>, cap: u64) -> bool {
     let headers = request.headers();
     let encoded = headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     // A missing content type is common in hand-written clients; a form or an upload always has one.
     let json = headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
         // What stands behind the semicolon is anything, a boundary for one.

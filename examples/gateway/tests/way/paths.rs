@@ -1,10 +1,10 @@
 //! Which paths pass, and where they go.
 use axum::body::Body;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 use serde_json::json;
 use tollgate_sim::{Fault, SimBuilder, script::Reply};
 
-use crate::common::{Answer, Pair, WIDE, ask, http1, pair, pair_with, sim};
+use crate::common::{Answer, Pair, WIDE, ask, chat, http1, pair, pair_with, sim};
 
 /// A provider that takes everything and says which path it heard.
 fn echo() -> SimBuilder {
@@ -29,7 +29,8 @@ const BATCHES: &str = "/v1/batches";
 async fn what_no_limit_can_count_is_refused_where_one_of_tokens_or_money_is_ours() {
     let money = "[prices]\nshipped = true\n[[limit]]\ndollars = \"1\"\ncalendar = \"day\"\n";
     let tokens = "[[limit]]\ntokens = 1_000_000\nper = \"minute\"\nscope = \"principal\"\n";
-    for limit in [money, tokens] {
+    let images = "[[limit]]\nimages = 1_000\nper = \"minute\"\n";
+    for limit in [money, tokens, images] {
         let pair = pair(echo(), &format!("{WIDE}\n{limit}")).await;
         for path in [
             BATCHES,
@@ -157,4 +158,91 @@ async fn a_prefix_confines() {
         );
     }
     assert_eq!(pair.provider.provider().totals().requests, 1);
+}
+
+/// A request with such headers.
+async fn typed(pair: &Pair, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    let mut request = Request::post(pair.url(path));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    ask(&http1(), request.body(Body::from(body)).expect("a request")).await
+}
+
+#[tokio::test]
+async fn a_call_of_a_type_that_no_limit_reads_is_refused() {
+    let pair = pair(echo(), WIDE).await;
+    let chat = chat().to_string().into_bytes();
+    let kind = header::CONTENT_TYPE.as_str();
+    for told in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "text/plain; x=json",
+        "multipart/form-data; boundary=b",
+    ] {
+        let answer = typed(&pair, "/v1/chat/completions", &[(kind, told)], chat.clone()).await;
+        assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{told}");
+        assert_eq!(answer.json()["error"]["code"], "unsupported_type");
+        let answer = typed(&pair, "/v1/messages", &[(kind, told)], chat.clone()).await;
+        assert_eq!(answer.json()["type"], "error", "{answer:?}");
+    }
+    let two = [(kind, "application/json"), (kind, "text/plain")];
+    let answer = typed(&pair, "/v1/chat/completions", &two, chat.clone()).await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let coded = [
+        ("content-encoding", "identity"),
+        ("content-encoding", "gzip"),
+    ];
+    let answer = typed(&pair, "/v1/chat/completions", &coded, chat.clone()).await;
+    assert_eq!(answer.json()["error"]["code"], "unsupported_encoding");
+    assert_eq!(pair.provider.provider().totals().requests, 0);
+    for (path, told) in [
+        ("/v1/chat/completions", &[][..]),
+        (
+            "/v1/chat/completions",
+            &[(kind, "application/JSON; charset=utf-8")],
+        ),
+        (
+            "/v1/audio/transcriptions",
+            &[(kind, "multipart/form-data; boundary=b")],
+        ),
+        (
+            "/v1/images/edits",
+            &[(kind, "multipart/form-data; boundary=b")],
+        ),
+        ("/v1/files", &[(kind, "multipart/form-data; boundary=b")]),
+    ] {
+        let answer = typed(&pair, path, told, chat.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path} {told:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_a_limit_is_of_certain_models_a_call_must_name_its_own() {
+    let chat = chat().to_string();
+    let wide: Vec<u8> = chat.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (models, status) in [("models = [\"gpt-5*\"]", 400), ("", 200)] {
+        let limit = format!("{WIDE}\n[[limit]]\nrequests = 1_000\nper = \"minute\"\n{models}");
+        let pair = pair(echo(), &limit).await;
+        for body in [wide.clone(), b"{\"model".to_vec()] {
+            let answer = typed(&pair, "/v1/chat/completions", &[], body).await;
+            assert_eq!(answer.status.as_u16(), status, "{models}: {answer:?}");
+        }
+        assert_eq!(pair.chat().await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_hides_what_it_asks_for_is_refused() {
+    let pair = pair(echo(), WIDE).await;
+    for path in [
+        "/v1/chat%2Fcompletions",
+        "/v1/chat//completions",
+        "/v1/chat%5Ccompletions",
+    ] {
+        let answer = send(&pair, Method::POST, path, None).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}: {answer:?}");
+        assert_eq!(answer.json()["error"]["code"], "invalid_path");
+    }
+    assert_eq!(pair.provider.provider().totals().requests, 0);
 }

@@ -249,7 +249,7 @@ async fn draining_is_bounded_and_what_is_cut_does_not_look_whole() {
 #[tokio::test]
 async fn a_signal_ends_it_at_once_when_it_is_stopping_for_whatever_reason() {
     let hour = || sim().reply_tokens(40).pace(Duration::from_secs(3_600));
-    let args: [&[&str]; 2] = [&["--stop-after", "0.3"], &[]];
+    let args: [&[&str]; 2] = [&["--stop-after", "3"], &[]];
     for args in args {
         let mut program = Program::start_with(hour(), "drain = \"1h\"", args).await;
         let mut body = http1()

@@ -80,13 +80,13 @@ async fn between_two_requests_and_within_a_body_there_is_more_time_than_for_a_he
 #[tokio::test]
 async fn a_connection_that_asks_for_nothing_more_ends_at_last() {
     let mut socket = connect(HOUR, SHORT * 5).await;
+    let begun = Instant::now();
     say(
         &mut socket,
         "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\none",
     )
     .await;
     hear(&mut socket, "one").await;
-    let begun = Instant::now();
     assert!(ends(&mut socket).await);
     assert!(begun.elapsed() >= SHORT, "not at once");
 }
