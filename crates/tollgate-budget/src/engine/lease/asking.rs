@@ -137,7 +137,7 @@ impl Lease {
                     .max(now),
             );
         }
-        due
+        due.max(self.rests)
     }
 
     /// So little is left, and more will be used.
@@ -226,21 +226,34 @@ impl Lease {
         self.share = given.share;
         self.holders = given.holders.max(1);
         self.bare = given.units == 0;
+        self.rests = 0;
         self.waited = given.usable.max(given.back) > now;
         if given.units == 0 {
             return;
         }
-        self.given = given.units;
-        self.returns = matches!(shape, Shape::Rolling { .. });
         if let Shape::Cap { ends } = shape {
+            self.given = given.units;
             if ends == given.date && ends == self.period {
-                self.hand = self.hand.saturating_add(given.units);
+                if !self.closed {
+                    self.hand = self.hand.saturating_add(given.units);
+                }
                 self.claimed = self.claimed.saturating_add(given.units);
             }
             return;
         }
-        // Also if it has expired on its way, for it may have to go back.
+        self.returns = matches!(shape, Shape::Rolling { .. });
         let usable = given.usable.max(now);
+        if given.expires <= usable {
+            // It has ended on its way, and so may the next: for as long as that was nothing more is asked for.
+            if self.returns {
+                self.refund(given.date, given.units);
+            }
+            self.bare = true;
+            self.rests = now.saturating_add(now.saturating_sub(self.asked_at));
+            self.back = self.back.max(self.rests);
+            return;
+        }
+        self.given = given.units;
         self.put(usable, given.expires, given.date, given.units);
     }
 

@@ -82,6 +82,12 @@ impl Lease {
     }
 
     pub(super) fn put(&mut self, usable: Nanos, expires: Nanos, date: i64, units: u64) {
+        if self.closed {
+            if self.returns && date != 0 {
+                self.refund(date, units);
+            }
+            return;
+        }
         let same = |chunk: &&mut Chunk| chunk.date == date && chunk.expires <= expires;
         if let Some(chunk) = self.chunks.iter_mut().find(same) {
             chunk.left = chunk.left.saturating_add(units);

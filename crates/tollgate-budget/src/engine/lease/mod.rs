@@ -49,6 +49,8 @@ pub(crate) struct Lease {
     pub(crate) id: u64,
     without: Without,
     down: bool,
+    /// Nothing comes into hand any more.
+    closed: bool,
     /// Instead of the store, while that is down; it begins empty.
     local: Option<Bucket>,
     /// What was used meanwhile.
@@ -85,6 +87,8 @@ pub(crate) struct Lease {
     /// What was asked for last was not there yet.
     waited: bool,
     back: Nanos,
+    /// What it gives comes too late: so long it is left alone.
+    rests: Nanos,
     /// What was needed then: of a cap there may be enough for less.
     back_for: u64,
     needed: u64,
@@ -100,6 +104,7 @@ impl Lease {
             id,
             without,
             down,
+            closed: false,
             local: None,
             away: Away::default(),
             chunks: VecDeque::new(),
@@ -126,6 +131,7 @@ impl Lease {
             bare: false,
             waited: false,
             back: 0,
+            rests: 0,
             back_for: 0,
             needed: 0,
             share: 0.0,
@@ -168,11 +174,12 @@ impl Lease {
                 Without::Share { parts } => Hand::At(self.fits_alone(now, rate, parts, units)),
             };
         }
-        self.short = self.short.max(units);
-        self.short_at = now;
         if self.opens(now, units) > now && !self.asked {
+            // It is looked at again then. Asked for now, it would speak for those who need less, and may have it.
             return Hand::Empty(self.back);
         }
+        self.short = self.short.max(units);
+        self.short_at = now;
         Hand::Unknown
     }
 
@@ -262,7 +269,9 @@ impl Lease {
             Shape::Cap { ends } => {
                 if ends == part.date && ends == self.period {
                     self.spent = self.spent.saturating_sub(units);
-                    self.hand = self.hand.saturating_add(units);
+                    if !self.closed {
+                        self.hand = self.hand.saturating_add(units);
+                    }
                 }
                 return;
             }

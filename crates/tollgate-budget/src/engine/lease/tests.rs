@@ -33,6 +33,90 @@ pub(super) fn chunk(units: u64, usable: Nanos, date: i64) -> Given {
     }
 }
 
+#[test]
+fn who_wants_more_than_there_is_left_of_a_cap_does_not_speak_for_who_wants_less() {
+    let shape = Shape::Cap { ends: 1000 };
+    let mut lease = lease();
+    assert_eq!(lease.fits(SECOND, MINUTE, shape, 5), Hand::Unknown);
+    assert_eq!(lease.ask(SECOND, MINUTE, shape, HOLD, 0).need, 5);
+    let mut now = SECOND + 1;
+    let back = now + SECOND;
+    let none = Given {
+        back,
+        ..Given::default()
+    };
+    lease.given(now, shape, none);
+    assert_eq!(lease.fits(now, MINUTE, shape, 5), Hand::Empty(back));
+    assert_eq!(lease.due_at(now, HOLD, 0), NEVER, "nobody waits for it");
+    now += 1;
+    assert_eq!(lease.fits(now, MINUTE, shape, 1), Hand::Unknown);
+    assert_eq!(lease.fits(now, MINUTE, shape, 5), Hand::Empty(back));
+    assert_eq!(lease.due_at(now, HOLD, 1), now);
+    assert_eq!(lease.ask(now, MINUTE, shape, HOLD, 1).need, 1);
+}
+
+#[test]
+fn what_comes_back_to_a_closed_lease_is_for_the_others() {
+    for shape in [Shape::Cap { ends: 1000 }, WINDOW, BUCKET] {
+        let mut lease = lease();
+        lease.fits(1, MINUTE, shape, 10);
+        let claim = lease.ask(1, MINUTE, shape, HOLD, 0).claim;
+        assert_eq!(claim, 0);
+        let date = 1000;
+        lease.given(1, shape, chunk(10, 1, date));
+        let part = lease.take(1, MINUTE, shape, 10);
+        lease.close(2, shape);
+        lease.back(3, shape, part, 6, false);
+        // Also what is given only now.
+        lease.given(3, shape, chunk(3, 3, date));
+        assert_eq!(lease.fits(3, MINUTE, shape, 1), Hand::Down, "{shape:?}");
+        assert_eq!(lease.left(), 0, "{shape:?}");
+        let left = lease.close(4, shape).map(|wish| (wish.claim, wish.refunds));
+        let told = match shape {
+            Shape::Cap { .. } => Some((4, vec![])),
+            Shape::Rolling { .. } => Some((0, vec![(date, 9)])),
+            Shape::Bucket { .. } => None,
+        };
+        assert_eq!(left, told, "{shape:?}");
+    }
+}
+
+#[test]
+fn a_server_so_far_away_that_all_ends_on_its_way_is_visited_half_of_the_time_at_most() {
+    let trip = 3 * SECOND / 2;
+    for shape in [BUCKET, WINDOW] {
+        let mut lease = lease();
+        let (mut now, mut visits, mut bought, mut refunded) = (SECOND, 0, 0, 0);
+        while now < 61 * SECOND {
+            let hand = lease.fits(now, MINUTE, shape, 10);
+            assert!(matches!(hand, Hand::Unknown | Hand::Empty(_)), "{hand:?}");
+            if let Hand::Empty(back) = hand {
+                assert!(back > now && back <= now + trip, "{shape:?}");
+            }
+            if lease.due_at(now, HOLD, 10) > now {
+                now += SECOND / 10;
+                continue;
+            }
+            let wish = lease.ask(now, MINUTE, shape, HOLD, 10);
+            assert_eq!(wish.need, 10, "it is not visited for nothing");
+            visits += 1;
+            bought += wish.want;
+            refunded += wish.refunds.iter().map(|&(_, units)| units).sum::<u64>();
+            // It ends a hold after it was asked for.
+            let late = Given {
+                expires: now + SECOND,
+                ..chunk(wish.want, now + trip, visits)
+            };
+            now += trip;
+            lease.given(now, shape, late);
+        }
+        assert!((15..=20).contains(&visits), "{shape:?}: {visits}");
+        if shape == WINDOW {
+            assert!(refunded + 10 >= bought, "{refunded} of {bought}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_unit_is_used_that_was_not_bought_or_is_not_owned_up_to(

@@ -90,7 +90,7 @@ impl Lease {
         // By the time it can be told, the bucket may have been full.
         self.freed = 0;
         self.asked = false;
-        self.back = 0;
+        (self.back, self.rests) = (0, 0);
         self.local = None;
         if let (true, Without::Share { parts }) = (down, self.without) {
             let share = self.share_of(rate, parts);
@@ -110,7 +110,8 @@ impl Lease {
         self.hand = 0;
         let news = self.has_news() || self.claimed != self.spent;
         self.claimed = self.spent;
-        (self.without, self.down, self.asked) = (Without::Closed, true, false);
+        (self.without, self.closed) = (Without::Closed, true);
+        (self.down, self.asked) = (true, false);
         news.then(|| Wish {
             owed: std::mem::take(&mut self.owed),
             away: self.away.take(),
