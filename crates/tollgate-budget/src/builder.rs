@@ -1,5 +1,8 @@
 //! The settings of a budget.
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use tollgate_core::{clock::WallClock, price::PriceTable};
 
@@ -245,11 +248,20 @@ impl BudgetBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`build`](Self::build); or terms that cannot be.
+    /// As for [`build`](Self::build); or terms that cannot be, or two limits that the store would take for one, such as
+    /// two of one name that differ in their amounts alone.
     pub fn leased(self, terms: LeaseTerms) -> Result<(Budget, Leases), InvalidLimit> {
         self.check()?;
         let wrong = |why: &str| InvalidLimit(why.into());
         terms.check().map_err(wrong)?;
+        let mut kept = HashSet::new();
+        for limit in &self.limits {
+            if !kept.insert(Rule::told(limit).kept_as()) {
+                return limit.wrong(
+                    "a shared store would take two limits for one: give each a name of its own",
+                );
+            }
+        }
         let (mut core, charging, look, wall) = self.parts();
         core.lease(terms.terms());
         Ok(Budget::leased(core, charging, look, wall))

@@ -160,7 +160,8 @@ impl RedisBudgetBuilder {
     ///
     /// # Errors
     ///
-    /// A limit, a setting or an address that cannot be; the text says which and why.
+    /// A limit, a setting or an address that cannot be; the text says which and why. So two limits that the server
+    /// would take for one, such as two of one name that differ in their amounts alone.
     ///
     /// # Panics
     ///
@@ -258,3 +259,61 @@ impl fmt::Display for InvalidStore {
 }
 
 impl Error for InvalidStore {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tollgate_budget::{Enforcement, Weights};
+
+    use super::*;
+
+    async fn built(limits: [Limit; 2]) -> Result<RedisBudget, InvalidStore> {
+        // Nobody is there, which is no error.
+        let builder = RedisBudgetBuilder::of("redis://127.0.0.1:1".to_owned());
+        builder.limits(limits).build().await
+    }
+
+    #[tokio::test]
+    async fn two_limits_that_the_server_would_take_for_one_are_refused() {
+        let minute = || Limit::tokens(100).per_minute();
+        let bucket = |burst| Enforcement::Bucket { burst };
+        let cases = [
+            [minute(), Limit::tokens(200).per_minute()],
+            [
+                minute(),
+                minute().weights(Weights::even().cached_input(0, 1)),
+            ],
+            [minute(), minute().enforcement(Enforcement::Fixed)],
+            [
+                minute().enforcement(bucket(None)),
+                minute().enforcement(bucket(Some(10))),
+            ],
+            [minute().models(["a", "b"]), minute().models(["b", "a"])],
+            // Both end with the year.
+            [
+                Limit::tokens(1).per_calendar_day("UTC").named("cap"),
+                Limit::tokens(9).per_calendar_month("UTC").named("cap"),
+            ],
+        ];
+        for limits in cases {
+            let shown = format!("{limits:?}");
+            let refused = built(limits).await.map(drop).unwrap_err().to_string();
+            assert!(refused.contains("name of its own"), "{shown}: {refused}");
+        }
+        let cases = [
+            [minute(), minute().named("another")],
+            [minute(), Limit::tokens(100).per_day()],
+            [minute(), minute().scope(Scope::Model)],
+            [minute(), minute().enforcement(bucket(None))],
+            [minute().models(["a"]), minute().models(["b"])],
+            [
+                Limit::tokens(1).per_calendar_day("UTC"),
+                Limit::tokens(9).per_calendar_month("UTC"),
+            ],
+        ];
+        for limits in cases {
+            let shown = format!("{limits:?}");
+            assert!(built(limits).await.is_ok(), "{shown}");
+        }
+    }
+}

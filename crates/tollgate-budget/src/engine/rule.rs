@@ -1,5 +1,5 @@
 //! A limit as it was told or learned, and what a request takes of it.
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, hash::Hash, sync::Arc, time::Duration};
 
 use super::{
     rate::{Nanos, Rate, narrow},
@@ -99,11 +99,24 @@ impl Rule {
     /// Whose requests it counts, and in what parts, in words that are the same in all processes.
     pub(crate) fn whose(&self) -> Box<str> {
         let mut whose = format!("{:?}, {} parts", self.scope, self.parts);
-        for model in self.models.iter().flat_map(|models| &models.0) {
+        let models = self.models.iter().flat_map(|models| &models.0);
+        // In whatever order they were told.
+        for model in models.collect::<BTreeSet<_>>() {
             whose.push('\n');
             whose.push_str(model);
         }
         whose.into()
+    }
+
+    /// All that a store that processes share tells limits by, beside keys and periods that come and go. Two caps may end
+    /// at the same time.
+    pub(crate) fn kept_as(&self) -> impl Hash + Eq + use<> {
+        let kept = match (&self.calendar, self.enforcement) {
+            (Some(_), _) => ("cap", 0),
+            (None, Enforcement::Bucket { .. }) => ("bucket", self.rate.period / 1000),
+            (None, _) => ("window", self.rate.period / 1000),
+        };
+        (Arc::clone(&self.name), self.whose(), self.unit, kept)
     }
 
     /// Whether it counts requests for this model.
@@ -232,5 +245,20 @@ fn plain(unit: Unit, tokens: u64, input: u64, output: u64) -> u64 {
         Unit::InputTokens => input,
         Unit::OutputTokens => output,
         _ => tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_the_same_one_in_whatever_order_its_models_are_told() {
+        let of = |models: &[&str]| {
+            let limit = Limit::tokens(1).per_minute().models(models.iter().copied());
+            Rule::told(&limit).whose()
+        };
+        assert_eq!(of(&["a", "b*", "c"]), of(&["c", "a", "b*", "a"]));
+        assert_ne!(of(&["a", "b"]), of(&["a", "b*"]));
     }
 }

@@ -248,7 +248,7 @@ impl Core {
         if let Some(leases) = &mut self.leases {
             leases.touch(line.account);
         }
-        self.hurry(now);
+        self.hurry(now, Some(line.account));
         self.tick(now, wakes);
     }
 
@@ -284,8 +284,9 @@ impl Core {
         entry.is_some_and(|entry| matches!(entry.phase, Phase::Waiting { .. }))
     }
 
-    /// The store has answered: who was waiting for that alone goes now, or waits no longer than he would have.
-    fn hurry(&mut self, now: Nanos) {
+    /// The store has answered for one limit, or for all: who was waiting for that alone goes now, or waits no longer than
+    /// he would have. A visit brings many answers: each is for those who wait for it.
+    fn hurry(&mut self, now: Nanos, answered: Option<u32>) {
         let Some(leases) = &mut self.leases else {
             return;
         };
@@ -293,6 +294,10 @@ impl Core {
         patient.retain(|&(ticket, until)| {
             if !self.waits(ticket) {
                 return false;
+            }
+            let mut takes = self.entries[index_of(ticket)].takes.iter();
+            if answered.is_some_and(|id| takes.all(|take| take.account != id)) {
+                return true;
             }
             let fit = self.fit(now, index_of(ticket));
             if matches!(fit, Fit::Later { asks: Some(_), .. }) {
@@ -324,7 +329,7 @@ impl Core {
                 leases.touch(id as u32);
             }
         }
-        self.hurry(now);
+        self.hurry(now, None);
         self.reconsider(now, wakes);
     }
 

@@ -180,3 +180,40 @@ fn who_was_there_yesterday_gives_up_the_place_to_who_comes_today() {
         assert!(core.overflow.is_empty(), "they have places of their own");
     }
 }
+
+#[test]
+fn who_waits_for_one_answer_is_not_looked_at_for_anothers() {
+    let limit = Limit::tokens(100).per_calendar_day("UTC");
+    let (mut core, wakes) = (leased(limit.scope(Scope::Principal)), &mut Vec::new());
+    let tickets = [1, 2].map(|user| {
+        let arrival = Arrival {
+            until: SECOND - 1,
+            ..arrival(10, user)
+        };
+        match core.arrive(SECOND, &arrival, wakes) {
+            Arrived::Waiting(ticket) => ticket,
+            _ => panic!("nobody knows what there is"),
+        }
+    });
+    core.rings(SECOND);
+    let lines = core.lines(SECOND, 10);
+    assert_eq!(lines.len(), 2);
+    for (line, ticket) in lines.iter().zip(tickets) {
+        let Shape::Cap { ends } = line.shape else {
+            panic!("a cap");
+        };
+        let given = Given {
+            units: line.wish.want,
+            date: ends,
+            ..Given::default()
+        };
+        core.answered(SECOND, line, Some(given), wakes);
+        let leases = core.leases.as_mut().expect("leased");
+        let touched = std::mem::take(&mut leases.touched);
+        assert!(touched.iter().all(|&id| id == line.account), "{touched:?}");
+        let heard = core.poll(SECOND, ticket, &mut None, wakes);
+        assert!(matches!(heard, Heard::Admitted));
+    }
+    let leases = core.leases.as_ref().expect("leased");
+    assert!(leases.patient.is_empty());
+}
