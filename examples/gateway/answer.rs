@@ -6,13 +6,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tollgate::{
     body::Replay, call::Attempt, extensions::ServedBy, own_error, price::Cost,
     wire::prompt::Endpoint,
 };
 
-use crate::{gather::Room, headers::say};
+use crate::{
+    gather::{Held, Room},
+    headers::say,
+};
 
 /// Largest answer that is read before its head goes out, so that the head can say what it cost.
 const WHOLE: usize = 8 << 20;
@@ -51,17 +53,17 @@ pub async fn whole(
     answer: Response<Body>,
     stream: bool,
     room: &Room,
-) -> Result<(Response<Body>, Option<OwnedSemaphorePermit>), axum::Error> {
+) -> Result<(Response<Body>, Held), axum::Error> {
     let json = answer.headers().get(header::CONTENT_TYPE);
     let json = json.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let large = answer.body().size_hint().lower() > WHOLE as u64;
     if stream || !json || large || answer.body().is_end_stream() {
-        return Ok((answer, None));
+        return Ok((answer, Held::default()));
     }
     let (head, mut body) = answer.into_parts();
     let mut frames = VecDeque::new();
     let mut length = 0;
-    let mut held = None;
+    let mut held = Held::default();
     while let Some(frame) = body.frame().await {
         let frame = frame?;
         length += frame.data_ref().map_or(0, Bytes::len);
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    async fn document(room: &Room) -> (Response<Body>, Option<OwnedSemaphorePermit>) {
+    async fn document(room: &Room) -> (Response<Body>, Held) {
         let answer = Response::builder()
             .header(header::CONTENT_TYPE, "application/json")
             .body(Body::from(vec![b'1'; 3 << 10]))
@@ -126,24 +128,39 @@ mod tests {
         whole(answer, false, room).await.unwrap()
     }
 
-    #[tokio::test]
-    async fn documents_that_are_held_take_room_and_those_without_it_pass_as_they_come() {
+    fn room() -> Room {
         let text = "[[target]]\nname = \"t\"\norigin = \"http://127.0.0.1:1\"";
         let mut config = Config::parse(text, &|_| None).unwrap();
-        config.max_buffered = 4 << 10;
-        let room = Room::new(&config);
+        config.max_buffered = 8 << 10;
+        Room::new(&config)
+    }
+
+    #[tokio::test]
+    async fn documents_that_are_held_take_room_and_those_without_it_pass_as_they_come() {
+        let room = room();
         let (first, held) = document(&room).await;
-        assert_eq!(
-            held.as_ref().map(OwnedSemaphorePermit::num_permits),
-            Some(3)
+        assert!(
+            !room.hold(&mut Held::default(), 2 << 10),
+            "answers have half of it, and 3 KiB of that are held"
         );
-        let (second, none) = document(&room).await;
-        assert!(none.is_none(), "there is room for one of them");
+        let (second, _) = document(&room).await;
         for answer in [first, second] {
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body.len(), 3 << 10);
         }
         drop(held);
-        assert!(room.hold(&mut None, 4 << 10), "and it is free again");
+        let mut whole = Held::default();
+        assert!(room.hold(&mut whole, 4 << 10), "and it is free again");
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_leave_half_of_the_room_to_requests() {
+        let room = room();
+        let mut all = Vec::new();
+        for _ in 0..10 {
+            all.push(document(&room).await);
+        }
+        let request = Body::from(vec![b'1'; 4 << 10]);
+        assert!(room.read(request).await.is_ok());
     }
 }

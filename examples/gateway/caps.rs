@@ -64,7 +64,10 @@ struct Cap<'a> {
 
 impl<'a> Cap<'a> {
     fn running(limit: &'a Limit) -> Option<Self> {
-        let calls = Select::calls().since(limit.began(clock::wall())?);
+        // What was not sent was given back.
+        let calls = Select::calls()
+            .answered()
+            .since(limit.began(clock::wall())?);
         if limit.counts() == Unit::Images {
             tracing::warn!(
                 limit = limit.name(),

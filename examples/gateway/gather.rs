@@ -20,6 +20,8 @@ const UNIT: usize = 1_024;
 pub struct Room {
     most: u64,
     all: Arc<Semaphore>,
+    /// The part of it that answers may take, so that callers who do not read theirs leave some to the requests.
+    answers: Arc<Semaphore>,
     patience: Duration,
     whole: Duration,
 }
@@ -48,6 +50,7 @@ impl Room {
         Self {
             most: config.max_body,
             all: Arc::new(Semaphore::new(units)),
+            answers: Arc::new(Semaphore::new(units / 2)),
             patience: config.request_body,
             whole: config.request_total,
         }
@@ -92,7 +95,7 @@ impl Room {
             if length as u64 > self.most {
                 return Err(NotRead::TooLarge);
             }
-            if !self.hold(&mut held, length) {
+            if !take(&self.all, &mut held, length) {
                 return Err(NotRead::Full);
             }
             // Most bodies come in one piece, which need not be copied.
@@ -116,25 +119,38 @@ impl Room {
         Ok((whole, held))
     }
 
-    /// Makes room for so much in all; false, if there is none.
-    pub(crate) fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, length: usize) -> bool {
-        let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let need = length.div_ceil(UNIT).saturating_sub(have);
-        let Ok(need) = u32::try_from(need) else {
-            return false;
-        };
-        if need == 0 {
-            return true;
-        }
-        let Ok(more) = Arc::clone(&self.all).try_acquire_many_owned(need) else {
-            return false;
-        };
-        match held {
-            Some(held) => held.merge(more),
-            None => *held = Some(more),
-        }
-        true
+    /// Makes room for so much of an answer in all; false, if there is none.
+    pub(crate) fn hold(&self, held: &mut Held, length: usize) -> bool {
+        take(&self.answers, &mut held.of_answers, length)
+            && take(&self.all, &mut held.of_all, length)
     }
+}
+
+/// The room that an answer takes, until this is dropped.
+#[derive(Debug, Default)]
+pub struct Held {
+    of_answers: Option<OwnedSemaphorePermit>,
+    of_all: Option<OwnedSemaphorePermit>,
+}
+
+/// Takes permits until they stand for so many bytes.
+fn take(from: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, length: usize) -> bool {
+    let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    let need = length.div_ceil(UNIT).saturating_sub(have);
+    let Ok(need) = u32::try_from(need) else {
+        return false;
+    };
+    if need == 0 {
+        return true;
+    }
+    let Ok(more) = Arc::clone(from).try_acquire_many_owned(need) else {
+        return false;
+    };
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
+    }
+    true
 }
 
 #[cfg(test)]

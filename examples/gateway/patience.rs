@@ -1,4 +1,4 @@
-//! How long a connection may keep its place without asking for anything.
+//! How long a connection may keep its place without asking for anything, or without reading what it asked for.
 //!
 //! hyper has one timer for both: the time between two requests, and the time for a request's head. The first must be
 //! longer than a proxy in front keeps connections for later (nginx and Amazon's balancers: 60 s), or requests meet
@@ -21,7 +21,7 @@ use hyper::{
     rt::{Read, ReadBufCursor, Write},
 };
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// What has happened on a connection, as its requests tell it.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +88,8 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
     }
 }
 
-/// A connection on which a request's head, once begun, comes in time or breaks it.
+/// A connection on which a request's head, once begun, comes in time or breaks it; and so does the other side if it
+/// takes nothing of an answer for too long.
 #[pin_project]
 pub(crate) struct Patient<S> {
     #[pin]
@@ -98,18 +99,41 @@ pub(crate) struct Patient<S> {
     /// Requests that had begun when a head's first bytes came, and when it must be whole.
     due: Option<(usize, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
+    write: Duration,
+    /// Runs while nothing can be written.
+    stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(crate) fn new(inner: S, calls: Calls, head: Duration) -> Self {
+    pub(crate) fn new(inner: S, calls: Calls, head: Duration, write: Duration) -> Self {
         Self {
             inner,
             calls,
             head,
             due: None,
             timer: None,
+            write,
+            stuck: None,
         }
     }
+}
+
+/// Breaks a connection on which nothing could be written for so long.
+fn in_time(
+    stuck: &mut Option<Pin<Box<Sleep>>>,
+    most: Duration,
+    written: Poll<io::Result<usize>>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if written.is_ready() {
+        *stuck = None;
+        return written;
+    }
+    let timer = stuck.get_or_insert_with(|| Box::pin(sleep(most)));
+    timer
+        .as_mut()
+        .poll(cx)
+        .map(|()| Err(io::ErrorKind::TimedOut.into()))
 }
 
 impl<S: Read> Read for Patient<S> {
@@ -155,7 +179,9 @@ impl<S: Write> Write for Patient<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.project().inner.poll_write(cx, buf)
+        let this = self.project();
+        let written = this.inner.poll_write(cx, buf);
+        in_time(this.stuck, *this.write, written, cx)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -175,6 +201,34 @@ impl<S: Write> Write for Patient<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project().inner.poll_write_vectored(cx, bufs)
+        let this = self.project();
+        let written = this.inner.poll_write_vectored(cx, bufs);
+        in_time(this.stuck, *this.write, written, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_time_of_who_reads_begins_anew() {
+        let hour = Duration::from_secs(3_600);
+        let (here, mut there) = duplex(8);
+        let mut patient = Patient::new(TokioIo::new(here), Calls::default(), hour, hour);
+        let mut cx = Context::from_waker(Waker::noop());
+        for full in [false, true, false, true] {
+            let write = Pin::new(&mut patient).poll_write(&mut cx, b"12345678");
+            assert_eq!(write.is_pending(), full);
+            assert_eq!(patient.stuck.is_some(), full);
+            if full {
+                there.read_exact(&mut [0; 8]).await.expect("all of it");
+            }
+        }
     }
 }

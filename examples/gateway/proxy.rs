@@ -20,8 +20,8 @@ use tollgate::{
 use tower::ServiceExt;
 
 use crate::{
-    answer, gateway::App, guard, headers, keys::Caller, own::Own, place, refusals::Refusal,
-    stack::Placed,
+    answer, gateway::App, gather::Held, guard, headers, keys::Caller, own::Own, place,
+    refusals::Refusal, stack::Placed,
 };
 
 /// Serves one call.
@@ -250,7 +250,7 @@ async fn call(
         let status = StatusCode::BAD_GATEWAY;
         let shape = shape(asked.endpoint, dialect);
         let answer = answer::error(shape, status, "provider_unreachable", what, None);
-        (answer, None)
+        (answer, Held::default())
     });
     headers::for_caller(answered.headers_mut());
     let location = answered.headers().get(header::LOCATION);
@@ -320,7 +320,7 @@ struct Counted {
     body: Body,
     _permit: OwnedSemaphorePermit,
     /// The room that it takes.
-    _held: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 impl hyper::body::Body for Counted {

@@ -23,14 +23,17 @@ pub struct Silence {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
+    /// Before they take more of an answer.
+    pub write: Duration,
 }
 
 impl Default for Silence {
-    /// 30 s, and 75 s: a proxy in front keeps connections for 60 s, and must be the one who closes them.
+    /// 30 s, 75 s and 5 min: a proxy in front keeps connections for 60 s, and must be the one who closes them.
     fn default() -> Self {
         Self {
             head: Duration::from_secs(30),
             idle: Duration::from_secs(75),
+            write: Duration::from_secs(300),
         }
     }
 }
@@ -103,7 +106,7 @@ pub async fn serve(
                 // It has pings of its own, and heads among frames.
                 Some(Spoken::Http2) => Duration::MAX,
             };
-            let socket = Patient::new(TokioIo::new(socket), calls, head);
+            let socket = Patient::new(TokioIo::new(socket), calls, head, silence.write);
             let connection = builder.serve_connection(socket, service);
             let connection = watcher.watch(connection.into_owned());
             if let Err(error) = connection.await {

@@ -18,6 +18,7 @@ use crate::row;
 #[derive(Clone, Debug, Default)]
 pub struct Select {
     sent: bool,
+    answered: bool,
     since: Option<SystemTime>,
     until: Option<SystemTime>,
     model: Option<String>,
@@ -47,6 +48,17 @@ impl Select {
             sent,
             ..Self::default()
         }
+    }
+
+    /// Counts only [requests](crate::Sums::requests) that had an answer, were it an error or one that broke: for limits, which have
+    /// back what was never sent.
+    ///
+    /// The ledger cannot tell a request whose connection failed, or whose caller left while it stood in a queue, from
+    /// one that was lost on its way before its answer began: neither is counted. Sums of tokens and money are not touched.
+    #[must_use]
+    pub fn answered(mut self) -> Self {
+        self.answered = true;
+        self
     }
 
     /// Only what began at this time or later.
@@ -106,9 +118,14 @@ impl Select {
 
     /// How many requests a record stands for.
     pub(crate) fn requests(&self) -> &'static str {
-        match self.sent {
-            false => "max(0, attempt - (refused IS NOT NULL))",
-            true => "iif(kind = 'attempt', 1, max(0, attempt - (refused IS NOT NULL)))",
+        match (self.sent, self.answered) {
+            (false, false) => "max(0, attempt - (refused IS NOT NULL))",
+            (true, false) => "iif(kind = 'attempt', 1, max(0, attempt - (refused IS NOT NULL)))",
+            // Attempts before the last one stand beside it, those of a call alone.
+            (_, true) => {
+                "(refused IS NULL AND status IS NOT NULL) + iif(kind = 'call' AND attempt > 1,
+                    (SELECT count(*) FROM attempt WHERE attempt.record = record.id AND attempt.status IS NOT NULL), 0)"
+            }
         }
     }
 

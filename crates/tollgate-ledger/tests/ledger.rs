@@ -270,6 +270,37 @@ async fn a_call_that_two_recorders_saw_is_summed_up_once_and_was_sent_when_the_i
 }
 
 #[tokio::test]
+async fn what_had_no_answer_is_left_out_where_answers_are_counted() {
+    let (_directory, path) = place();
+    let ledger = Ledger::open(&path).unwrap();
+    ledger.record(&served(1, 0));
+    // It never got there, or its caller left before it was sent.
+    let mut lost = served(2, 0);
+    lost.status = None;
+    ledger.record(&lost);
+    // We refused it.
+    let mut refused = served(3, 0);
+    refused.refused = Some(tollgate_core::extensions::Reason::QueueFull);
+    ledger.record(&refused);
+    flushed(&ledger).await;
+    let reader = ledger.reader().unwrap();
+    for (select, requests) in [
+        (Select::calls(), 2),
+        (Select::calls().answered(), 1),
+        (Select::sent().answered(), 1),
+    ] {
+        assert_eq!(
+            reader.sums(&select).unwrap().requests,
+            requests,
+            "{select:?}"
+        );
+    }
+    let whole = reader.sums(&Select::calls()).unwrap().input;
+    let answered = reader.sums(&Select::calls().answered()).unwrap().input;
+    assert_eq!(whole, answered, "what was used is another matter");
+}
+
+#[tokio::test]
 async fn a_selection_is_by_time_model_and_principal() {
     let (_directory, path) = place();
     let ledger = Ledger::open(&path).unwrap();

@@ -100,3 +100,26 @@ async fn a_cap_that_is_spent_stays_so_after_a_restart() {
     assert_eq!(call(&pair, ANN, "gpt-5-mini").await, 429);
     assert_eq!(call(&pair, BOB, "gpt-5-mini").await, 200);
 }
+
+#[tokio::test]
+async fn what_never_reached_the_provider_is_not_remembered_as_a_request() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = dir.path().join("usage.sqlite");
+    let limit = "requests = 10\ncalendar = \"month\"";
+    let mut pair = start(&ledger, limit).await;
+    assert_eq!(call(&pair, ANN, "gpt-5-mini").await, 200);
+    pair.quiet().await;
+    // Nobody listens any more.
+    let other = Server::bind("127.0.0.1:0", sim().build()).await;
+    drop(std::mem::replace(
+        &mut pair.provider,
+        other.expect("unused"),
+    ));
+    assert_eq!(call(&pair, ANN, "gpt-5-mini").await, 502);
+    pair.quiet().await;
+    let before = used(&pair);
+    assert_eq!(before, [(None, 1)]);
+    assert!(pair.gateway.stop().await);
+    let pair = start(&ledger, limit).await;
+    assert_eq!(used(&pair), before);
+}

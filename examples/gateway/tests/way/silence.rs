@@ -2,9 +2,11 @@
 use std::{future::pending, time::Duration};
 
 use axum::{Router, body::Body, routing::post};
+use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     time::{Instant, timeout},
 };
 use tollgate_gateway::serve::{Silence, serve};
@@ -17,9 +19,20 @@ async fn connect(head: Duration, idle: Duration) -> TcpStream {
     let addr = listener.local_addr().expect("an address");
     // What it is sent comes back.
     let app = Router::new().route("/", post(|body: Body| async { body }));
-    let silence = Silence { head, idle };
-    tokio::spawn(serve(listener, app, pending(), HOUR, silence));
+    served(
+        listener,
+        app,
+        Silence {
+            head,
+            idle,
+            write: HOUR,
+        },
+    );
     TcpStream::connect(addr).await.expect("a connection")
+}
+
+fn served(listener: TcpListener, app: Router, silence: Silence) {
+    tokio::spawn(serve(listener, app, pending(), HOUR, silence));
 }
 
 async fn ends(socket: &mut TcpStream) -> bool {
@@ -89,6 +102,39 @@ async fn a_connection_that_asks_for_nothing_more_ends_at_last() {
     hear(&mut socket, "one").await;
     assert!(ends(&mut socket).await);
     assert!(begun.elapsed() >= SHORT, "not at once");
+}
+
+/// Says so when it is dropped.
+struct Told(mpsc::Sender<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let (sender, mut gone) = mpsc::channel(1);
+    let endless = move || {
+        let told = Told(sender.clone());
+        let parts = futures_util::stream::repeat_with(move || {
+            let _ = &told;
+            Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 64 << 10]))
+        });
+        async { Body::from_stream(parts) }
+    };
+    let app = Router::new().route("/", post(endless));
+    let (head, idle, write) = (HOUR, HOUR, SHORT);
+    served(listener, app, Silence { head, idle, write });
+    let mut socket = TcpStream::connect(addr).await.expect("a connection");
+    say(&mut socket, "POST / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    // Not a byte is read.
+    let gone = timeout(Duration::from_secs(20), gone.recv()).await;
+    assert!(gone.is_ok());
+    drop(socket);
 }
 
 #[test]
