@@ -383,13 +383,6 @@ impl Leases {
         memory.map_or_else(Vec::new, |memory| memory.look(|core| core.models()))
     }
 
-    /// Whether something was used while the store could not be reached, which it has not been told yet.
-    #[must_use]
-    pub fn was_away(&self) -> bool {
-        let memory = self.memory.upgrade();
-        memory.is_some_and(|memory| memory.look(|core| core.was_away()))
-    }
-
     /// Another process was refused by the provider: shuts the gate here too.
     pub fn shut(&self, gated: &Gated) {
         if let Some(memory) = self.memory.upgrade() {

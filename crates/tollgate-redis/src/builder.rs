@@ -221,6 +221,8 @@ impl RedisBudgetBuilder {
             models: HashMap::new(),
             failures: 0,
             retry: None,
+            down: None,
+            promised: Duration::MAX,
             closers,
         };
         driver.begin().await;

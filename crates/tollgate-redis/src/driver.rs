@@ -39,6 +39,8 @@ const LIVELY: Duration = Duration::from_secs(1);
 const DRIFT: Duration = Duration::from_millis(10);
 /// The longest that a start waits for others to tell.
 const MOST_QUIET: Duration = Duration::from_secs(10);
+/// A connection may take so many visits' time.
+const LINK: u32 = 4;
 /// Limits in the last visits.
 const LAST: usize = 128;
 /// Limits in one visit that only tells what is remembered, and grants of them.
@@ -86,6 +88,9 @@ pub(crate) struct Driver {
     /// Failures in a row, and when to try again.
     pub(crate) failures: u32,
     pub(crate) retry: Option<Instant>,
+    /// Since when it is away, and how soon after a visit the server was told that the next one would come.
+    pub(crate) down: Option<Instant>,
+    pub(crate) promised: Duration,
     /// Who wants the budget to be closed.
     pub(crate) closers: mpsc::Receiver<Closer>,
 }
@@ -136,7 +141,13 @@ impl Driver {
     }
 
     pub(crate) async fn run(mut self) {
-        while let Some(todo) = self.leases.collect() {
+        loop {
+            if let Ok(closer) = self.closers.try_recv() {
+                self.close(closer).await;
+            }
+            let Some(todo) = self.leases.collect() else {
+                break;
+            };
             let now = Instant::now();
             let gates = todo.gated.into_iter();
             self.gates
@@ -144,7 +155,7 @@ impl Driver {
             self.gates.retain(|&(_, opens)| opens > now);
             self.gates.truncate(MOST_GATES);
             let waits = self.retry.is_some_and(|at| at > now);
-            let beat = self.visited + self.beat(now);
+            let beat = self.visited + self.beat(now).min(self.promised);
             let beats = beat <= now;
             let news = !self.gates.is_empty() || self.retry.is_some();
             if waits {
@@ -163,10 +174,7 @@ impl Driver {
                 (None, None) => beat,
             };
             if let Some(closer) = self.rests(until).await {
-                let left = self.leases.close();
-                let told = self.tell_all(left, false).await;
-                // Who has gone needs no answer.
-                let _ = closer.send(told);
+                self.close(closer).await;
             }
         }
         let last = self.leases.last();
@@ -204,13 +212,22 @@ impl Driver {
         .await
     }
 
+    async fn close(&mut self, closer: Closer) {
+        let left = self.leases.close();
+        let told = self.tell_all(left, false).await;
+        // Who has gone needs no answer.
+        let _ = closer.send(told);
+    }
+
     /// Tells all of it, also if the server is thought to be away; whether it has heard.
     async fn tell_all(&mut self, mut left: Vec<Order>, bye: bool) -> bool {
-        let mut told = true;
         loop {
             let rest = left.split_off(left.len().min(LAST));
-            told &= self.visit(left, bye && rest.is_empty()).await;
-            if rest.is_empty() {
+            let told = self.visit(left, bye && rest.is_empty()).await;
+            if !told {
+                rest.iter().for_each(|order| self.leases.failed(order));
+            }
+            if !told || rest.is_empty() {
                 return told;
             }
             left = rest;
@@ -229,7 +246,7 @@ impl Driver {
     }
 
     async fn visit(&mut self, orders: Vec<Order>, bye: bool) -> bool {
-        let named: Vec<_> = orders
+        let mut named: Vec<_> = orders
             .iter()
             .map(|order| {
                 let name = Keys::limit(order);
@@ -245,6 +262,7 @@ impl Driver {
             // A connection that broke while nobody looked is no outage yet. A good-bye may have been heard all the same.
             Err(Failure::Server(error)) if known && !bye && error.is_connection_dropped() => {
                 self.link = None;
+                named.iter_mut().for_each(|(_, line)| line.told_before());
                 self.ask(&named, &gates, bye).await
             }
             done => done,
@@ -258,7 +276,7 @@ impl Driver {
             Err(failure) => {
                 self.gates = gates;
                 // First of all, or who waits would ask again.
-                self.is_down(&failure);
+                self.is_down(&failure, asked);
                 for order in &orders {
                     self.leases.failed(order);
                 }
@@ -275,7 +293,8 @@ impl Driver {
         bye: bool,
     ) -> Result<Answer, Failure> {
         if self.link.is_none() {
-            let link = timeout(self.timeout, self.place.link(self.timeout)).await;
+            // Several round trips, and nobody waits for it but the start.
+            let link = timeout(self.timeout * LINK, self.place.link(self.timeout)).await;
             self.link = Some(link.map_err(|_| Failure::Late)??);
             (self.known, self.checked) = (false, false);
         }
@@ -339,6 +358,8 @@ impl Driver {
         let passed = passed.mul_f64(1.0001).as_micros();
         let wall = wall().duration_since(std::time::SystemTime::UNIX_EPOCH);
         let quiet = self.patience();
+        self.promised = self.beat(asked);
+        let bye = matches!(purpose, Purpose::Bye);
         let trip = Trip {
             h: &self.holder,
             e: self.epoch,
@@ -353,10 +374,14 @@ impl Driver {
             horizon: u64::try_from(self.horizon.as_micros()).unwrap_or(0),
             quiet: micros(quiet),
             new: !self.known,
-            away: self.retry.is_some() && self.leases.was_away(),
+            down: self
+                .down
+                .map(|down| micros(asked.saturating_duration_since(down))),
+            beat: (!bye && self.promised < HEARTBEAT)
+                .then(|| micros(self.promised.mul_f64(1.5) + self.timeout * 2)),
             more: matches!(purpose, Purpose::Tell { more: true, .. })
                 .then(|| micros(self.timeout * 2)),
-            bye: matches!(purpose, Purpose::Bye),
+            bye,
             g: gates
                 .iter()
                 .map(|(gate, opens)| {
@@ -452,7 +477,7 @@ impl Driver {
 
     fn is_up(&mut self) {
         self.failures = 0;
-        self.retry = None;
+        (self.retry, self.down) = (None, None);
         let was_down = {
             let mut status = self.lock();
             status.down.take().is_some()
@@ -463,8 +488,9 @@ impl Driver {
         }
     }
 
-    fn is_down(&mut self, failure: &Failure) {
+    fn is_down(&mut self, failure: &Failure, asked: Instant) {
         self.link = None;
+        self.down.get_or_insert(asked);
         let wait = FIRST_RETRY
             .saturating_mul(1 << self.failures.min(8))
             .min(MOST_RETRY);

@@ -1,4 +1,6 @@
 //! Where the server is: at an address, where sentinels say, or a cluster.
+#[cfg(feature = "sentinel")]
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::{fmt, time::Duration};
 
 use redis::{AsyncConnectionConfig, Client, RedisResult};
@@ -39,13 +41,16 @@ impl Address {
             #[cfg(feature = "sentinel")]
             Self::Sentinels(urls, master) => {
                 can_be_sealed(urls.iter().map(|url| &**url).chain([&*master]))?;
-                let client = sentinels(urls, master).map_err(InvalidStore::address)?;
-                Place::Sentinel(Box::new(tokio::sync::Mutex::new(client)))
+                sentinels(urls.clone(), &master).map_err(InvalidStore::address)?;
+                Place::Sentinels(urls, master, AtomicUsize::new(0))
             }
             #[cfg(feature = "cluster")]
             Self::Cluster(urls) => {
                 can_be_sealed(urls.iter().map(|url| &**url))?;
-                let client = redis::cluster::ClusterClient::new(urls);
+                // What is asked twice may be told twice: who asks again is the driver.
+                let client = redis::cluster::ClusterClient::builder(urls)
+                    .retries(0)
+                    .build();
                 Place::Cluster(client.map_err(InvalidStore::address)?)
             }
         })
@@ -75,13 +80,13 @@ fn can_be_sealed<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<(), Inva
 }
 
 #[cfg(feature = "sentinel")]
-fn sentinels(urls: Vec<String>, master: String) -> RedisResult<redis::sentinel::SentinelClient> {
+fn sentinels(urls: Vec<String>, master: &str) -> RedisResult<redis::sentinel::SentinelClient> {
     use redis::{
         ConnectionAddr, IntoConnectionInfo, TlsMode,
         sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
     };
     if !master.contains("://") {
-        return SentinelClient::build(urls, master, None, SentinelServerType::Master);
+        return SentinelClient::build(urls, master.to_owned(), None, SentinelServerType::Master);
     }
     let told = master.into_connection_info()?;
     let mut node = SentinelNodeConnectionInfo::default()
@@ -107,7 +112,7 @@ fn sentinels(urls: Vec<String>, master: String) -> RedisResult<redis::sentinel::
 pub(crate) enum Place {
     One(Client),
     #[cfg(feature = "sentinel")]
-    Sentinel(Box<tokio::sync::Mutex<redis::sentinel::SentinelClient>>),
+    Sentinels(Vec<String>, String, AtomicUsize),
     #[cfg(feature = "cluster")]
     Cluster(redis::cluster::ClusterClient),
 }
@@ -126,8 +131,12 @@ impl Place {
                 Ok(Link::One(link))
             }
             #[cfg(feature = "sentinel")]
-            Self::Sentinel(client) => {
-                let mut client = client.lock().await;
+            Self::Sentinels(urls, master, first) => {
+                // They are asked in turn, and one that is dead takes all the time: each time another is the first.
+                let mut urls = urls.clone();
+                let first = first.fetch_add(1, Relaxed) % urls.len().max(1);
+                urls.rotate_left(first);
+                let mut client = sentinels(urls, master)?;
                 let link = client.get_async_connection_with_config(&config).await?;
                 Ok(Link::One(link))
             }

@@ -18,12 +18,13 @@ end
 -- finds another server than was here before, cannot know how much later that one is.
 local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
-local m = call('HMGET', KEYS[1], 'v', 'e', 'now', 'off', 'born', 'since', 'quiet', 'run')
+local m = call('HMGET', KEYS[1], 'v', 'e', 'now', 'off', 'born', 'since', 'quiet', 'run', 'next', 'busy', 'tell')
 if m[1] and m[1] ~= '2' then
   return redis.error_reply('TOLLGATEVERSION the state is of version ' .. m[1])
 end
 local e, before, born = tonumber(m[2]), tonumber(m[3]), tonumber(m[5])
 local since, quiet, run, moved = tonumber(m[6]) or 0, tonumber(m[7]) or 0, m[8] or '', false
+local next_, busy, tell = tonumber(m[9]) or 0, m[10] or '', tonumber(m[11]) or 0
 if q.new then
   local info = redis.pcall('INFO', 'server')
   local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or run
@@ -46,9 +47,10 @@ end
 local seen = tonumber(call('ZSCORE', KEYS[3], q.h) or nil)
 local lost = false
 if not e then
-  e, born, since, lost = max(q.e + 1, raw), now, 0, true
+  e, born, since, tell, lost = max(q.e + 1, raw), now, 0, 0, true
 elseif moved or q.e > e or (q.e == e and q.t > 0 and (not seen or seen < q.t)) then
   e, born, since, lost = max(q.e, e) + 1, max(born, before), before, true
+  tell = since
 elseif q.e == e then
   for i, o in ipairs(q.o) do
     if o.known and call('EXISTS', KEYS[2 + 2 * i]) == 0 then
@@ -58,26 +60,36 @@ elseif q.e == e then
       lost = true
     end
   end
-  if lost then e, since = e + 1, now end
+  -- All of it is to be told: it is sorted out by the limit.
+  if lost then e, since, tell = e + 1, now, 0 end
 end
 if lost then quiet = max(quiet, now + q.quiet) end
--- Who has sent without the server tells it. So may others have who were here before him and are not back yet.
-if q.away then
-  local first, last = q.t - ALIVE, now - q.quiet
-  local missing = call('ZCOUNT', KEYS[3], whole(first), whole(last))
-  if seen and seen >= first and seen <= last then missing = missing - 1 end
-  if missing > 0 then quiet = max(quiet, now + q.quiet) end
+-- Nobody came, though somebody was to, or the caller could not: the server was away. Others who were here before may have
+-- sent without it, and have not told it yet. (A death of the only one who was busy looks the same.) By the server's own
+-- clock: a visit that it takes up late, after a pause, holds the steady one back.
+local last = before and before - (tonumber(m[4]) or 0)
+if last and (last < next_ and next_ <= raw or q.down and last <= raw - q.down) then
+  local others = call('ZCOUNT', KEYS[3], whole(before - ALIVE), whole(before))
+  if seen and seen >= before - ALIVE and seen <= before then others = others - 1 end
+  if others > 0 then quiet = max(quiet, now + q.quiet) end
+end
+-- The busy come again soon, and say when at the latest.
+if q.beat then
+  next_, busy = raw + q.beat, q.h
+elseif busy == q.h then
+  next_, busy = 0, ''
 end
 if q.more then quiet = max(quiet, now + q.more) end
 call('HSET', KEYS[1], 'v', '2', 'e', whole(e), 'now', whole(now), 'off', whole(now - raw), 'born', whole(born),
-  'since', whole(since), 'quiet', whole(quiet), 'run', run)
+  'since', whole(since), 'tell', whole(tell), 'quiet', whole(quiet), 'run', run,
+  'next', whole(next_), 'busy', busy)
 call('PEXPIRE', KEYS[1], 8 * DAY)
 
 -- The processes, by when they were here last.
 call('ZREMRANGEBYSCORE', KEYS[3], '-inf', whole(now - (call('ZCARD', KEYS[3]) > 1024 and 3600 or 86400) * 1000000))
 local function alive() return call('ZCOUNT', KEYS[3], whole(now - ALIVE), '+inf') end
 if q.e > 0 and q.e ~= e and q.a ~= e then
-  return { 'REMEMBER', e, now, since, alive(), 0, {}, {} }
+  return { 'REMEMBER', e, now, tell, alive(), 0, {}, {} }
 end
 if q.bye then call('ZREM', KEYS[3], q.h) else call('ZADD', KEYS[3], whole(now), q.h) end
 call('PEXPIRE', KEYS[3], 8 * DAY)
@@ -161,7 +173,7 @@ local function bucket(key, sharers, o)
   full = max(full, now)
   -- What the provider gives back of requests that were sent fills its bucket to the brim and no further, and did so up to
   -- a hold ago: no more than lacked at every visit since, less what was in hand then.
-  local lack, times = full - now, 2 * o.hold
+  local lack, times = min(full - now, room), 2 * o.hold
   local least, was = kept[1] and min(tonumber(kept[3]) or 0, lack) or 0, tonumber(kept[4]) or 0
   local begun = tonumber(kept[5]) or now
   if now - (tonumber(kept[6]) or now) > times then
@@ -202,7 +214,7 @@ local function rolling(key, sharers, o)
   -- Who holds units for longer needs a longer window: the longest counts, while it is in use.
   local limit, window, asked = o.l, o.w, now
   local most, then_ = tonumber(kept.w) or 0, tonumber(kept.wt) or 0
-  if most > window and now < then_ + most then window, asked = most, then_ end
+  if most > window and now < then_ + most + q.horizon then window, asked = most, then_ end
   -- Slots of one width lie within those of the other, whatever the window: what is moved once stays there.
   local width = 1
   while width * 512 <= window do width = width * 2 end
@@ -379,4 +391,4 @@ for i, o in ipairs(q.o) do
     answers[#answers + 1] = tostring(part)
   end
 end
-return { 'OK', e, now, since, alive(), max(0, quiet - now), gates, answers }
+return { 'OK', e, now, tell, alive(), max(0, quiet - now), gates, answers }

@@ -181,6 +181,12 @@ impl Line {
         i64::try_from(self.ends.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
     }
 
+    /// What gives units back is told once: the server may have heard it, and not been able to say so.
+    pub(crate) fn told_before(&mut self) {
+        self.freed = 0;
+        self.refunds.clear();
+    }
+
     /// How many numbers it takes to tell what is remembered.
     pub(crate) fn size(&self) -> usize {
         self.hist.len()
@@ -213,9 +219,12 @@ pub(crate) struct Trip<'a> {
     /// The first visit on this connection: it may be another server.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) new: bool,
-    /// It was cut off, and has sent meanwhile.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) away: bool,
+    /// For so long it could not reach the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) down: Option<u64>,
+    /// It is busy, and comes again within so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) beat: Option<u64>,
     /// It is not done telling, and needs so long at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) more: Option<u64>,
@@ -232,7 +241,7 @@ pub(crate) struct Answer {
     pub(crate) remember: bool,
     pub(crate) epoch: i64,
     pub(crate) now: i64,
-    /// What was granted before this is in its state.
+    /// What was granted before this need not be told.
     pub(crate) since: i64,
     /// Processes that were here lately, and for how long nothing is granted.
     pub(crate) processes: u32,

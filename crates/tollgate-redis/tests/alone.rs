@@ -87,6 +87,39 @@ async fn a_window_holds_when_all_come_back_after_a_long_outage() {
     assert!(after >= 250, "{after}");
 }
 
+#[tokio::test]
+async fn who_is_new_when_the_server_is_back_waits_for_those_who_sent_without_it() {
+    let server = Server::start().await;
+    let long = || {
+        let limit = Limit::requests(500)
+            .per(Duration::from_secs(10))
+            .enforcement(Enforcement::Rolling);
+        let brief = Duration::from_millis(200);
+        budget(&server).timeout(brief).hold(brief).limit(limit)
+    };
+    let two = all(long, 2).await;
+    until(Duration::from_secs(4), || {
+        two.iter().all(|budget| budget.store().processes == 2)
+    })
+    .await;
+    // As if the budget had been there for an hour.
+    let keys: Vec<String> = server.run("KEYS *}:m").await;
+    server
+        .run::<i64>(&format!("HINCRBY {} born -3600000000", keys[0]))
+        .await;
+    let log = Log::default();
+    server.stop();
+    let end = Instant::now() + Duration::from_secs(4);
+    join_all(two.iter().map(|budget| sends(budget, &log, end))).await;
+    assert!(log.sum() > 100, "{}", log.sum());
+    server.go_on();
+    let new = long().build().await.unwrap();
+    sends(&new, &log, Instant::now() + Duration::from_secs(3)).await;
+    let most = log.most_in(Duration::from_secs(10));
+    assert!(most <= 500, "{most} in one window");
+    assert!(most >= 400, "{most} in one window");
+}
+
 /// Three seconds of all they can send; the server is away, and the limit allows 500 a second.
 async fn all_alone(budgets: &[RedisBudget]) -> u64 {
     let (log, end) = (Log::default(), Instant::now() + Duration::from_secs(3));

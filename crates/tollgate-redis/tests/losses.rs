@@ -105,6 +105,23 @@ async fn a_new_process_that_sees_a_flush_first_waits_for_the_others() {
     holds(&log);
 }
 
+#[tokio::test]
+async fn what_was_used_of_a_limit_whose_state_alone_is_evicted_is_told_again() {
+    let server = Server::start().await;
+    let (one, two) = (window(&server).build().await, window(&server).build().await);
+    let (one, two) = (one.unwrap(), two.unwrap());
+    unused(&server).await;
+    let log = Log::default();
+    sends_so_many(&one, &log, 470).await;
+    sends_so_many(&two, &log, 10).await;
+    let keys: Vec<String> = server.run("KEYS *}:a:*").await;
+    assert_eq!(keys.len(), 1);
+    server.run::<i64>(&format!("DEL {}", keys[0])).await;
+    // By an even fading more than a third would be free again by then.
+    sends(&two, &log, Duration::from_millis(6500)).await;
+    holds(&log);
+}
+
 /// A server that keeps its data in a file, which can be older than what it has in memory.
 async fn with_a_file() -> (Server, std::path::PathBuf) {
     let directory = std::env::temp_dir().join(format!("tollgate-{:x}", fastrand::u64(..)));

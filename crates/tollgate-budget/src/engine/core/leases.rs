@@ -340,12 +340,6 @@ impl Core {
         }
     }
 
-    /// Whether something was used while the store was away.
-    pub(crate) fn was_away(&self) -> bool {
-        let mut leases = self.accounts.iter().filter_map(|a| a.lease.as_deref());
-        leases.any(|leased| leased.lease.was_away())
-    }
-
     /// Refusals that the other processes are to hear of.
     pub(crate) fn news(&mut self) -> Vec<Shut> {
         let leases = self.leases.as_mut();
