@@ -364,3 +364,18 @@ fn beyond_this_machine_the_pages_have_an_address_of_their_own() {
             .is_some_and(|admin| admin.ip().is_loopback())
     );
 }
+
+#[test]
+fn a_delay_of_nothing_may_be_written_in_any_unit_and_a_visit_to_redis_takes_what_is_told() {
+    for delay in ["0s", "0ms", "0 min"] {
+        let config = parse(&format!("drain_delay = \"{delay}\"\n{TARGET}"));
+        assert_eq!(config.expect("good").drain_delay, Duration::ZERO, "{delay}");
+    }
+    for (told, millis) in [("", 100), ("redis_timeout = \"3s\"", 3_000)] {
+        let text = format!(
+            "redis = \"redis://x\"\n{told}\n{TARGET}limits = [{{ requests = 1, per = \"second\" }}]"
+        );
+        let redis = parse(&text).expect("good").redis.expect("a server");
+        assert_eq!(redis.timeout(), Duration::from_millis(millis));
+    }
+}

@@ -120,7 +120,7 @@ async fn the_server_may_be_named_by_the_environment_and_spoken_to_over_tls() {
         first[0]
     });
     let text = format!(
-        "listen = \"127.0.0.1:0\"\nredis_env = \"REDIS\"\n[[target]]\nname = \"sim\"\norigin = \"http://127.0.0.1:1\"\n{WIDE}"
+        "listen = \"127.0.0.1:0\"\nredis_env = \"REDIS\"\nredis_timeout = \"10s\"\n[[target]]\nname = \"sim\"\norigin = \"http://127.0.0.1:1\"\n{WIDE}"
     );
     let env = |name: &str| (name == "REDIS").then(|| format!("rediss://:word@{addr}"));
     let config = Config::parse(&text, &env).expect("a configuration");
