@@ -140,6 +140,12 @@ fn only_what_is_whole_and_small_and_known_is_readable() {
     let mut get = request(CHAT);
     *get.method_mut() = Method::GET;
     assert!(!readable(&get, 2));
+    let mut twice = request(CHAT);
+    for coding in ["identity", "gzip"] {
+        let headers = twice.headers_mut();
+        headers.append("content-encoding", coding.parse().unwrap());
+    }
+    assert!(!readable(&twice, 2), "the second header counts, too");
 }
 
 #[tokio::test]
