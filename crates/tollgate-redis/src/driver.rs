@@ -25,7 +25,7 @@ use crate::{
     remembered::Remembered,
     server::{Link, trouble},
     status::{Status, TARGET},
-    trip::{Answer, Granted, Line, Trip, grain},
+    trip::{Answer, Granted, Line, Trip, grain, micros},
 };
 
 /// How long after a failure the server is tried again: at first, and at most.
@@ -355,7 +355,7 @@ impl Driver {
         // The server's time then was not before it was asked; now it may be as much later as the question takes.
         let asked = Instant::now();
         let passed = asked.saturating_duration_since(self.visited) + self.took + DRIFT;
-        let passed = passed.mul_f64(1.0001).as_micros();
+        let passed = passed.mul_f64(1.0001);
         let wall = wall().duration_since(std::time::SystemTime::UNIX_EPOCH);
         let quiet = self.patience();
         self.promised = self.beat(asked);
@@ -364,14 +364,14 @@ impl Driver {
             h: &self.holder,
             e: self.epoch,
             t: self.server_time,
-            p: u64::try_from(passed).unwrap_or(u64::MAX).min(1 << 50),
+            p: micros(passed),
             a: match purpose {
                 Purpose::Tell { epoch, .. } => epoch,
                 _ => 0,
             },
             s: self.number,
             wall: wall.map_or(0, |wall| u64::try_from(wall.as_micros()).unwrap_or(0)),
-            horizon: u64::try_from(self.horizon.as_micros()).unwrap_or(0),
+            horizon: micros(self.horizon),
             quiet: micros(quiet),
             new: !self.known,
             down: self
@@ -569,12 +569,6 @@ impl Drop for Driver {
         self.lock().down = Some("its task has ended");
         self.leases.outage(true);
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros())
-        .unwrap_or(u64::MAX)
-        .min(1 << 50)
 }
 
 /// Units may be used from the server's date on, and the answer may have been on its way since then; they end a hold

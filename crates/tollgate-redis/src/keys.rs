@@ -2,7 +2,7 @@
 //!
 //! All keys of a budget carry its name as the hash tag, so a cluster keeps them in one place. A limit is named by a
 //! digest of what it is, and of the model, user or whatever it is kept for; of users and API keys that is a digest
-//! already, keyed with the secret that the processes share ([`Principal::set_key`]). Only gates, which are told by model, name models as they are.
+//! already, keyed with the secret that the processes share ([`Principal::set_key`]).
 //!
 //! [`Principal::set_key`]: tollgate_core::principal::Principal::set_key
 use sha2::{Digest, Sha256};

@@ -58,7 +58,7 @@ pub(crate) fn grain(order: &Order) -> u64 {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(EXACT).min(EXACT)
 }
 
