@@ -430,8 +430,9 @@ impl Driver {
         answer: &Answer,
         asked: Instant,
     ) {
+        let mut looked_up = false;
         for (lane, wait) in &answer.gates {
-            if let Some(gated) = self.gated(lane, *wait) {
+            if let Some(gated) = self.gated(lane, *wait, &mut looked_up) {
                 self.leases.shut(&gated);
             }
         }
@@ -452,13 +453,15 @@ impl Driver {
         }
     }
 
-    /// The gate of that name on the server; `None`: of a model that nobody has asked for here.
-    fn gated(&mut self, lane: &str, wait: Duration) -> Option<Gated> {
+    /// The gate of that name on the server; `None`: of a model that nobody has asked for here. All digests are made anew once
+    /// in a visit.
+    fn gated(&mut self, lane: &str, wait: Duration, looked_up: &mut bool) -> Option<Gated> {
         let (key, model) = match lane.split_once('/') {
             Some((key, model)) => (key, Some(model)),
             None => (lane, None),
         };
-        if model.is_some_and(|model| !self.models.contains_key(model)) {
+        let unknown = model.is_some_and(|model| !self.models.contains_key(model));
+        if unknown && !std::mem::replace(looked_up, true) {
             self.models.clear();
             let models = self.leases.models().into_iter().take(MOST_MODELS);
             self.models

@@ -118,6 +118,22 @@ async fn the_master_that_sentinels_name_is_found_and_after_a_failover_the_next()
 }
 
 #[tokio::test]
+async fn a_sentinel_that_does_not_answer_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let master = Server::start().await;
+    let sentinel = master.sentinel(folder.path()).await;
+    // It is connected to, and says nothing: the machine is cut off, or hangs.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("redis://{}", silent.local_addr().unwrap());
+    let brief = Duration::from_millis(150);
+    let budget = RedisBudget::sentinels([silent, sentinel.url()], "acme")
+        .timeout(brief)
+        .limit(Limit::requests(100).per_minute());
+    let budget = budget.build().await.unwrap();
+    until(Duration::from_secs(10), || budget.store().down.is_none()).await;
+}
+
+#[tokio::test]
 async fn the_state_of_each_budget_is_in_one_place_of_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let mut nodes = Vec::new();
