@@ -13,4 +13,5 @@ fi
 server=$(find "$into" -type f -name valkey-server)
 chmod +x "$server"
 "$server" --version
-TOLLGATE_REDIS_SERVER="$server" cargo test -p tollgate-redis --all-features --tests -- --skip tls
+# They wait more than they work.
+TOLLGATE_REDIS_SERVER="$server" cargo test -p tollgate-redis --all-features --tests -- --test-threads 4 --skip tls
