@@ -86,7 +86,7 @@ fn sentinels(urls: Vec<String>, master: &str) -> RedisResult<redis::sentinel::Se
         sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
     };
     if !master.contains("://") {
-        return SentinelClient::build(urls, master.to_owned(), None, SentinelServerType::Master);
+        return SentinelClient::build(urls, String::from(master), None, SentinelServerType::Master);
     }
     let told = master.into_connection_info()?;
     let mut node = SentinelNodeConnectionInfo::default()
